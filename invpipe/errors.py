@@ -1,0 +1,62 @@
+"""Errors of invpipe.
+
+::
+
+    InvpipeError
+    ├── SettingsError      a setting is missing, unknown or out of its bounds
+    ├── SourceError        a source cannot be read
+    ├── ContractError      a table breaks its contract
+    ├── HistoryError       a cutoff or window lies outside the history
+    ├── ForecastError      a forecast cannot be made from what is given
+    ├── AllocationError    an allocation problem is malformed
+    │   └── SolverError    the solver gave no plan
+    ├── TapeError          a tape is damaged, foreign or of another version
+    ├── ArenaError         a policy or a backtest parameter is out of its bounds
+    └── ProvenanceError    an artifact does not match its provenance record
+
+Every message says what was wrong, the value and its bound, the first offending key, how many, and what to do.
+"""
+
+
+class InvpipeError(Exception):
+    """Base of every error invpipe raises on purpose."""
+
+
+class SettingsError(InvpipeError):
+    """A setting is missing, unknown or out of its bounds."""
+
+
+class SourceError(InvpipeError):
+    """A source cannot be read."""
+
+
+class ContractError(InvpipeError):
+    """A table breaks its contract: missing column, wrong type, or too many quarantined rows."""
+
+
+class HistoryError(InvpipeError):
+    """A cutoff or a window lies outside the history of the shop."""
+
+
+class ForecastError(InvpipeError):
+    """A forecast cannot be made from what is given."""
+
+
+class AllocationError(InvpipeError):
+    """An allocation problem is malformed."""
+
+
+class SolverError(AllocationError):
+    """The solver ended without a plan."""
+
+
+class TapeError(InvpipeError):
+    """A tape is damaged, foreign or of another format version."""
+
+
+class ArenaError(InvpipeError):
+    """A policy or a backtest parameter is out of its bounds."""
+
+
+class ProvenanceError(InvpipeError):
+    """An artifact does not match its provenance record."""
