@@ -1,0 +1,1 @@
+"""Sources of a shop's raw tables: the embedded shop, the synthetic shop and real databases."""
