@@ -1,0 +1,137 @@
+"""Feature matrix of the cells asked for: (SKU, origin, target window) -> 24 numbers that were known at the end of the origin day.
+
+Families: *demand* (rates over rolling windows, share of days with a sale, exponentially weighted rate, recency, the same window a year
+before), *views* (page views, conversion), *supply* (orderable share, vendors with stock, cheapest vendor cost), *calendar and catalogue*
+(of the target's first day and of the item).
+
+Rates are units per *orderable* day: a shelf that was empty half the time does not halve the rate. A rate over a window without an
+orderable day, and every feature of an absent table, is NaN, which LightGBM takes as missing.
+
+The same kernel serves training (many origins) and serving (one), and computes nothing that was not asked for: memory is
+24 float32 per cell. Nothing after the origin is read except the calendar of the target day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from invpipe.features.kernel import EWMA_HALF_LIFE_DAYS, ewma_at_sales, ewma_at_spans, fill_features
+from invpipe.grid.spans import days_before
+from invpipe.history import ShopHistory
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "demand": (
+        "rate_7",
+        "rate_14",
+        "rate_28",
+        "rate_56",
+        "rate_91",
+        "rate_182",
+        "sale_days_frac_28",
+        "sale_days_frac_91",
+        "sale_days_frac_364",
+        "ewma_rate",
+        "days_since_sale",
+        "rate_last_year",
+    ),
+    "views": ("views_28", "conversion_91"),
+    "supply": ("orderable_frac_28", "vendors_in_stock", "min_unit_cost"),
+    "calendar and catalogue": (
+        "day_of_week",
+        "day_of_month",
+        "days_to_christmas",
+        "release_year",
+        "age_days",
+        "genre",
+        "format",
+    ),
+}
+
+#: Names of the columns of the matrix, in order.
+FEATURES: tuple[str, ...] = tuple(name for family in FAMILIES.values() for name in family)
+
+#: Features LightGBM splits as categories.
+CATEGORICAL: tuple[str, ...] = ("genre", "format")
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Event arrays of one history with what the kernel looks up; build it with :meth:`of`."""
+
+    history: ShopHistory
+    genre: npt.NDArray[np.float32]
+    format: npt.NDArray[np.float32]
+    calendar: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, history: ShopHistory, horizon_days: int = 366) -> FeatureStore:
+        """Return the store of a history, with the calendar up to `horizon_days` after its last day."""
+        return cls(
+            history,
+            _codes(history.items["genre"]),
+            _codes(history.items["format"]),
+            _calendar(history.first_day, history.n_days + horizon_days),
+        )
+
+    def matrix(
+        self,
+        sku: npt.NDArray[np.int64],
+        origin: npt.NDArray[np.int64],
+        first: npt.NDArray[np.int64],
+        last: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float32]:
+        """Return the features of each cell, shape (n, 24), columns FEATURES.
+
+        Parameters
+        ----------
+        sku
+            Row of the SKU in `history.skus`, shape (n,).
+        origin
+            Day index of the last day known, shape (n,).
+        first, last
+            Target window counted in days from the origin, shape (n,); a single day has first = last.
+        """
+        a = self.history.arrays
+        out = np.full((len(sku), len(FEATURES)), np.nan, dtype=np.float32)
+        half_life = EWMA_HALF_LIFE_DAYS
+        fill_features(
+            sku,
+            origin,
+            first,
+            last,
+            (a.sales.ptr, a.sales.day, a.sales.cumulative, ewma_at_sales(a.sales.ptr, a.sales.day, a.sales.value, half_life)),
+            (a.span_ptr, a.span_from, a.span_to, days_before(a), ewma_at_spans(a.span_ptr, a.span_from, a.span_to, half_life)),
+            (a.views.ptr, a.views.day, a.views.cumulative),
+            (a.offer_cost.ptr, a.offer_cost.day, a.offer_cost.value, a.offer_vendors.value),
+            a.release_day,
+            np.float32(self.history.first_day.year),
+            self.genre,
+            self.format,
+            self.calendar,
+            out,
+        )
+        if self.history.page_views_daily is None:
+            out[:, [FEATURES.index(name) for name in FAMILIES["views"]]] = np.nan
+        return out
+
+
+def _codes(column: pl.Series) -> npt.NDArray[np.float32]:
+    """Return the rank of each category among the sorted ones, NaN where null."""
+    known = column.drop_nulls().unique().sort()
+    codes = column.replace_strict(known, np.arange(len(known)), default=None, return_dtype=pl.Float32)
+    return codes.fill_null(float("nan")).to_numpy()
+
+
+def _calendar(first_day: date, n_days: int) -> npt.NDArray[np.float32]:
+    """Return day of week (0 = Monday), day of month and days to the next 25 December, shape (n_days, 3)."""
+    rows = np.empty((n_days, 3), dtype=np.float32)
+    for i in range(n_days):
+        day = first_day + timedelta(days=i)
+        christmas = date(day.year + ((day.month, day.day) > (12, 25)), 12, 25)
+        rows[i] = (day.weekday(), day.day, (christmas - day).days)
+    return rows

@@ -1,0 +1,154 @@
+"""DemandForecaster: what is known of demand at the end of a cutoff day.
+
+    forecaster = DemandForecaster.fit(history, cutoff=day)
+    forecaster.daily_quantiles(days=60)          # frame(sku, day, q10, q50, q90)
+    forecaster.window_demand([(1, 7), (1, 60)])  # WindowDemand
+
+`fit` cuts the history at the cutoff before anything is computed, so nothing after it can be read. `as_of` moves a fitted forecaster to a
+later day: boosters stay, features are those of the later day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from invpipe.errors import ForecastError
+from invpipe.features import FeatureStore
+from invpipe.forecast.daily import DailyModel
+from invpipe.forecast.law import WindowDemand
+from invpipe.forecast.params import ForecastParams
+from invpipe.forecast.window import WindowModel
+from invpipe.history import ShopHistory
+
+#: Cells predicted at once, to bound memory: about 100 MB of features.
+CHUNK_CELLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class DemandForecaster:
+    """Fitted models and the history they look at; build it with :meth:`fit` or :meth:`open`.
+
+    Parameters
+    ----------
+    fitted_on
+        Cutoff the boosters were trained at.
+    window, daily
+        Fitted models; daily is None where no daily quantiles were asked for.
+    store
+        Features of the history, cut at the forecaster's cutoff.
+    """
+
+    fitted_on: date
+    window: WindowModel
+    daily: DailyModel | None
+    store: FeatureStore
+
+    @property
+    def cutoff(self) -> date:
+        """Last day whose data the forecasts know."""
+        return self.store.history.last_day
+
+    @classmethod
+    def fit(cls, history: ShopHistory, cutoff: date, params: ForecastParams | None = None) -> DemandForecaster:
+        """Train on everything known at the end of the cutoff day.
+
+        Raises
+        ------
+        HistoryError
+            Where the cutoff lies outside the history.
+        ForecastError
+            Where the history up to the cutoff is too short or has no sale.
+        """
+        params = params or ForecastParams()
+        store = FeatureStore.of(history.until(cutoff))
+        daily = DailyModel.fit(store, params) if params.daily_taus else None
+        return cls(cutoff, WindowModel.fit(store, params), daily, store)
+
+    def as_of(self, history: ShopHistory, cutoff: date) -> DemandForecaster:
+        """Return the same boosters looking at the history as known at the end of a later day.
+
+        Raises
+        ------
+        ForecastError
+            Where the day lies before the boosters were fitted, or the catalogue's categories changed since.
+        """
+        if cutoff < self.fitted_on:
+            msg = f"as-of day {cutoff} lies before the boosters' cutoff {self.fitted_on}; fit at or before the day you ask for"
+            raise ForecastError(msg)
+        return replace(self, store=FeatureStore.of(history.until(cutoff)))
+
+    def window_demand(self, windows: Sequence[tuple[int, int]]) -> WindowDemand:
+        """Return the law of the units wanted in each window of days after the cutoff, for every SKU of the catalogue.
+
+        Parameters
+        ----------
+        windows
+            (first_day, last_day) counted from the cutoff, 1 <= first_day <= last_day <= 366.
+
+        Raises
+        ------
+        ForecastError
+            Where a window is empty, starts before day 1 or ends after day 366.
+        """
+        asked = tuple((int(first), int(last)) for first, last in windows)
+        for first, last in asked:
+            if not 1 <= first <= last <= 366:
+                msg = f"window ({first}, {last}) must satisfy 1 <= first_day <= last_day <= 366"
+                raise ForecastError(msg)
+        mean, size = self.window.predict(self.store, asked)
+        return WindowDemand(self.store.history.skus, self.cutoff, asked, mean, size)
+
+    def daily_quantiles(self, days: int = 60) -> pl.DataFrame:
+        """Return quantiles of the units wanted per day, key (sku, day), a column q10, q50, ... per tau; never crossing.
+
+        Raises
+        ------
+        ForecastError
+            Where days lies outside 1 .. 366 or the daily boosters were not trained.
+        """
+        if self.daily is None:
+            msg = "the forecaster was fitted without daily boosters; fit it with ForecastParams(daily_taus=(.1, .5, .9))"
+            raise ForecastError(msg)
+        if not 1 <= days <= 366:
+            msg = f"days is {days}; it must lie between 1 and 366"
+            raise ForecastError(msg)
+        skus = np.array(self.store.history.skus)
+        dates = np.array([self.cutoff + timedelta(days=k) for k in range(1, days + 1)], dtype="datetime64[D]")
+        names = [f"q{round(100 * tau):02d}" for tau in self.daily.taus]
+        step = max(1, CHUNK_CELLS // days)
+        frames = []
+        for start in range(0, len(skus), step):
+            rows = np.arange(start, min(start + step, len(skus)))
+            quantiles = self.daily.predict(self.store, np.repeat(rows, days), np.tile(np.arange(1, days + 1), len(rows)))
+            frames.append(
+                pl.DataFrame(
+                    {
+                        "sku": np.repeat(skus[rows], days).tolist(),
+                        "day": np.tile(dates, len(rows)),
+                        **{name: quantiles[:, j] for j, name in enumerate(names)},
+                    },
+                    schema_overrides={"sku": pl.String, "day": pl.Date},
+                )
+            )
+        return pl.concat(frames)
+
+    def save(self, directory: Path) -> None:
+        """Write the boosters into an existing directory."""
+        (directory / "fitted_on.txt").write_text(self.fitted_on.isoformat())
+        self.window.save(directory)
+        if self.daily is not None:
+            self.daily.save(directory)
+
+    @classmethod
+    def open(cls, directory: Path, history: ShopHistory, cutoff: date | None = None) -> DemandForecaster:
+        """Read boosters written by :meth:`save` and let them look at a history (as known at the end of `cutoff`, else when fitted)."""
+        fitted_on = date.fromisoformat((directory / "fitted_on.txt").read_text())
+        daily = DailyModel.open(directory) if any(directory.glob("daily_*.txt")) else None
+        store = FeatureStore.of(history.until(cutoff or fitted_on))
+        return cls(fitted_on, WindowModel.open(directory), daily, store)

@@ -1,0 +1,58 @@
+"""Parameters of the forecaster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Days = Annotated[int, Field(ge=1, le=366)]
+
+
+class ForecastParams(BaseModel):
+    """Parameters of the forecaster; frozen, out-of-bounds values are refused with their bound.
+
+    Parameters
+    ----------
+    window_days
+        Window lengths the window model is trained on; other lengths are interpolated.
+    origins, origin_step_days
+        Training origins per window length and days between them, counted back from the cutoff.
+    min_history_days
+        Days before the first training origin.
+    tweedie_power
+        Variance power of the Tweedie loss, between 1 (Poisson) and 2 (gamma).
+    rounds, learning_rate, leaves, min_leaf_cells
+        Boosting rounds, shrinkage, leaves per tree, least cells per leaf.
+    max_window_cells, max_zero_cells
+        Caps on the training cells of the window model and on the zero cells of the daily boosters; more are sampled, with weights.
+    daily_horizon_days
+        Horizon of the daily quantiles.
+    daily_taus
+        Quantiles of daily demand, one booster each; empty: no daily boosters are trained.
+    sku_as_category
+        Give the SKU to the daily boosters as a category; on long tails it overfits.
+    threads
+        LightGBM threads; the result does not depend on it.
+    seed
+        Seed of every sample.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window_days: Annotated[tuple[Days, ...], Field(min_length=1)] = (7, 14, 28, 60)
+    origins: Annotated[int, Field(ge=1)] = 12
+    origin_step_days: Days = 14
+    min_history_days: Days = 28
+    tweedie_power: Annotated[float, Field(gt=1, lt=2)] = 1.3
+    rounds: Annotated[int, Field(ge=1)] = 200
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    leaves: Annotated[int, Field(ge=2)] = 31
+    min_leaf_cells: Annotated[int, Field(ge=1)] = 50
+    max_window_cells: Annotated[int, Field(ge=1000)] = 2_000_000
+    max_zero_cells: Annotated[int, Field(ge=1000)] = 200_000
+    daily_horizon_days: Days = 60
+    daily_taus: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
+    sku_as_category: bool = False
+    threads: Annotated[int, Field(ge=1)] = 2
+    seed: int = 0

@@ -1,0 +1,128 @@
+"""Window law on the yardsticks: mean over origins of the mean pinball loss per SKU, beside baselines.
+
+Run it with ``python -m invpipe_tests.benchmarks.window_law``; ``--online-retail FILE`` adds the second shop (columns sku, day, orders,
+unit_price; UCI Online Retail II, not part of the project). Every shop is taken as always orderable: its demand is the real one, before any
+simulated censoring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from invpipe.forecast import DemandForecaster, ForecastParams
+from invpipe.forecast.baselines import gamma_poisson, zero
+from invpipe.forecast.law import CountLaw
+from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage
+from invpipe.grid import window_labels
+from invpipe.history import ShopHistory
+from invpipe.sources.complete_journey import catalogue, read_lines, real_demand
+
+#: What a 60-line prototype scored on the same cells: pinball at .5 and .9.
+PROTOTYPE = {"Complete Journey 28 d": (0.6156, 0.4363), "Online Retail 28 d": (1.697, 1.000), "Online Retail 60 d": (3.547, 2.202)}
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A history, the window, the cutoffs (day indices), and within how many days before a cutoff a SKU must have sold to count."""
+
+    name: str
+    history: ShopHistory
+    window_days: int
+    cutoffs: tuple[int, ...]
+    sold_within_days: int
+
+
+def always_orderable(items: pl.DataFrame, sales: pl.DataFrame, first: date, last: date) -> ShopHistory:
+    """Return the history of a shop whose items were orderable on every day."""
+    spans = items.select("sku", from_day=pl.lit(first), to_day=pl.lit(last))
+    return ShopHistory.from_frames(items=items, sales_daily=sales, orderable_daily=spans)
+
+
+def complete_journey() -> Yardstick:
+    """Return the yardstick on dunnhumby Complete Journey: six origins, units in 28 days, SKUs sold before."""
+    lines = read_lines()
+    sales = real_demand(lines).with_columns(pl.col("demand_units").alias("sales_units"), revenue=pl.lit(0.0)).drop("demand_units")
+    history = always_orderable(catalogue(lines), sales, date(2017, 1, 1), date(2017, 12, 31))
+    return Yardstick("Complete Journey 28 d", history, 28, tuple(day - 1 for day in range(197, 338, 28)), 10_000)
+
+
+def online_retail(path: Path) -> list[Yardstick]:
+    """Return the yardsticks on Online Retail: ten origins 30 days apart, order lines in 28 and 60 days."""
+    lines = pl.read_parquet(path).with_columns(pl.col("day").cast(pl.Date))
+    sales = lines.select("sku", "day", sales_units=pl.col("orders").cast(pl.Int32), revenue=pl.lit(0.0))
+    texts = {name: pl.lit(None, pl.String) for name in ("title", "brand", "genre", "format")}
+    items = lines.group_by("sku").agg(list_price=pl.col("unit_price").median().cast(pl.Float64))
+    items = items.with_columns(**texts, release_date=pl.lit(None, pl.Date))
+    history = always_orderable(items, sales, lines["day"].min(), lines["day"].max())
+    return [
+        Yardstick(f"Online Retail {days} d", history, days, tuple(history.n_days - 1 - days - 30 * k for k in reversed(range(10))), 365)
+        for days in (28, 60)
+    ]
+
+
+def run(yardstick: Yardstick, params: ForecastParams) -> Iterator[dict[str, float | str]]:
+    """Yield one row per (origin, method)."""
+    history, days = yardstick.history, yardstick.window_days
+    n = len(history.skus)
+    for cutoff in yardstick.cutoffs:
+        day = history.first_day + timedelta(days=cutoff)
+        label = window_labels(history.arrays, np.arange(n), np.full(n, cutoff), np.ones(n, dtype=np.int64), np.full(n, days))
+        recent = history.sales_daily.filter(pl.col("day").is_between(day - timedelta(days=yardstick.sold_within_days - 1), day))
+        rows = history.items["sku"].is_in(recent["sku"].unique().implode()).to_numpy()
+        start = time.perf_counter()
+        forecaster = DemandForecaster.fit(history, day, params)
+        laws = {"window law": forecaster.window_demand([(1, days)])}
+        seconds = time.perf_counter() - start
+        laws["gamma-Poisson all"] = gamma_poisson(history, day, [(1, days)], exposure_days=365)
+        laws["gamma-Poisson 91 d"] = gamma_poisson(history, day, [(1, days)])
+        laws["zero"] = zero(history, day, [(1, days)])
+        units = label.units[rows]
+        for method, demand in laws.items():
+            law: CountLaw = demand.law(0).take(rows)
+            q90 = law.quantile(0.9)
+            low, high, _ = bracket(units, q90, 0.9)
+            yield {
+                "yardstick": yardstick.name,
+                "method": method,
+                "cutoff": cutoff,
+                "pinball_50": pinball_loss(units, law.quantile(0.5), 0.5),
+                "pinball_90": pinball_loss(units, q90, 0.9),
+                "bracket_90_low": low,
+                "bracket_90_high": high,
+                "randomised_coverage_80": randomised_coverage(law, units),
+                "bias": law.mean.sum() / units.sum(),
+                "seconds": seconds if method == "window law" else 0.0,
+            }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print one row per yardstick and method."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--online-retail", type=Path)
+    parser.add_argument("--skip-complete-journey", action="store_true")
+    parser.add_argument("--params", default="{}", help="ForecastParams as JSON")
+    parser.add_argument("--window-only", action="store_true", help="train on the yardstick's window length alone")
+    args = parser.parse_args(argv)
+    base = ForecastParams.model_validate_json(args.params).model_copy(update={"daily_taus": ()})
+    yardsticks = [] if args.skip_complete_journey else [complete_journey()]
+    if args.online_retail:
+        yardsticks += online_retail(args.online_retail)
+    pl.Config.set_tbl_cols(20).set_tbl_width_chars(200).set_float_precision(4).set_tbl_hide_dataframe_shape(True)
+    for yardstick in yardsticks:
+        params = base.model_copy(update={"window_days": (yardstick.window_days,)}) if args.window_only else base
+        rows = pl.DataFrame(list(run(yardstick, params)))
+        table = rows.group_by("yardstick", "method", maintain_order=True).agg(pl.exclude("cutoff").mean())
+        print(table.drop("yardstick"))
+        print(f"{yardstick.name}: prototype .5 {PROTOTYPE[yardstick.name][0]}, .9 {PROTOTYPE[yardstick.name][1]}")
+
+
+if __name__ == "__main__":
+    main()
