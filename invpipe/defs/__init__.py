@@ -1,0 +1,1 @@
+"""All Dagster code: assets, jobs, schedules, IO managers and provenance."""
