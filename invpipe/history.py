@@ -9,15 +9,17 @@ were not orderable are left out of the arrays (their number is `sales_units_not_
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from invpipe.contracts import validate_tables
+from invpipe.contracts import CONTRACTS, validate_tables
 from invpipe.errors import HistoryError
 
 Int32Array = npt.NDArray[np.int32]
@@ -171,6 +173,23 @@ class ShopHistory:
             last_day=last,
             quarantine=quarantine if quarantine is not None else pl.DataFrame(),
         )
+
+    def save(self, directory: Path) -> None:
+        """Write the tables, without the quarantine, into a new directory: one Parquet file each, and the days the history speaks of."""
+        directory.mkdir()
+        (directory / "days.json").write_text(json.dumps({"first_day": self.first_day.isoformat(), "last_day": self.last_day.isoformat()}))
+        for name in CONTRACTS:
+            frame: pl.DataFrame | None = getattr(self, name)
+            if frame is not None:
+                frame.write_parquet(directory / f"{name}.parquet")
+
+    @classmethod
+    def open(cls, directory: Path) -> ShopHistory:
+        """Read a history written by :meth:`save`."""
+        tables = {path.stem: pl.read_parquet(path) for path in sorted(directory.glob("*.parquet"))}
+        days = json.loads((directory / "days.json").read_text())
+        first, last = date.fromisoformat(days["first_day"]), date.fromisoformat(days["last_day"])
+        return replace(cls.from_valid(tables), first_day=first, last_day=last)
 
     @cached_property
     def skus(self) -> tuple[str, ...]:

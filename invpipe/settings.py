@@ -47,9 +47,9 @@ class EmbeddedSettings(_Section):
     Parameters
     ----------
     skus
-        How many of the best documented SKUs to keep; 0 keeps all of them.
+        Size of the uniform sample of SKUs; 0 keeps all of them.
     seed
-        Seed of the simulated supply (vendors, offers, page views, stock policy).
+        Seed of the sample and of the simulated supply (vendors, offers, page views, stock policy).
     """
 
     skus: int = Field(default=2000, ge=0)
@@ -85,11 +85,14 @@ class ForecastSettings(_Section):
         Days for which daily quantiles are predicted.
     taus
         Quantile levels of the daily boosters, rising, inside (0, 1).
+    refit_days
+        Days between two trainings of a backtest's forecasts; between them the boosters stay and the features move on.
     """
 
     window_days: tuple[Days, ...] = (7, 14, 28)
     daily_days: Days = 60
     taus: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
+    refit_days: Days = 28
 
     @field_validator("window_days", "taus")
     @classmethod
@@ -123,6 +126,36 @@ class BacktestWindow(_Section):
         return self
 
 
+class PlanningSettings(_Section):
+    """How orders are planned, today and in every backtest.
+
+    Parameters
+    ----------
+    method
+        Allocation method of the daily plan: "exact", "lp" or "greedy".
+    capital_limit
+        Working capital tied up in stock and open orders at most, money; without it `capital_limit_frac` decides.
+    capital_limit_frac
+        Working capital as a share of the value at cost of the stock on hand (on the plan's day, or when a backtest starts).
+    review_period_days
+        Days between two decisions.
+    holding_cost_frac_per_year
+        Cost of holding a unit for a year as a share of its cost.
+    inbound_cost_per_line
+        Cost of receiving one order line, money.
+    leftover_value_frac
+        What a unit left over at the end of the protection window is worth as a share of its cost, 0 to below 1.
+    """
+
+    method: Literal["exact", "lp", "greedy"] = "exact"
+    capital_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    capital_limit_frac: float = Field(default=1.25, gt=0, allow_inf_nan=False)
+    review_period_days: Days = 7
+    holding_cost_frac_per_year: float = Field(default=0.2, ge=0, allow_inf_nan=False)
+    inbound_cost_per_line: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    leftover_value_frac: float = Field(default=0.9, ge=0, lt=1)
+
+
 class BacktestSettings(_Section):
     """Replays of the past.
 
@@ -132,12 +165,6 @@ class BacktestSettings(_Section):
         Spans to replay, with different names.
     warm_up_days
         Days at the beginning of a window that no KPI counts.
-    capital_limit
-        Working capital, money; without it `capital_limit_frac` decides.
-    capital_limit_frac
-        Working capital as a share of the value at cost of the stock the shop holds when the window starts.
-    review_period_days
-        Days between two decisions.
     lead_time_seeds
         How many seeds of lead-time noise each policy is replayed with.
     liquidation_frac
@@ -146,9 +173,6 @@ class BacktestSettings(_Section):
 
     windows: tuple[BacktestWindow, ...] = (BacktestWindow(name="2017-h2", start=date(2017, 7, 2), end=date(2017, 12, 31)),)
     warm_up_days: int = Field(default=28, ge=0)
-    capital_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    capital_limit_frac: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    review_period_days: Days = 7
     lead_time_seeds: int = Field(default=3, ge=1)
     liquidation_frac: Fraction = 0.5
 
@@ -179,7 +203,7 @@ class Settings(BaseSettings):
         Seed of everything random after the source: training, lead-time noise.
     quarantine_threshold_frac
         Largest share of a table's rows that may break its contract before the check of the table fails.
-    embedded, folds, forecast, backtest
+    embedded, folds, forecast, planning, backtest
         Sections, see their classes.
 
     Notes
@@ -196,6 +220,7 @@ class Settings(BaseSettings):
     embedded: EmbeddedSettings = EmbeddedSettings()
     folds: FoldSettings = FoldSettings()
     forecast: ForecastSettings = ForecastSettings()
+    planning: PlanningSettings = PlanningSettings()
     backtest: BacktestSettings = BacktestSettings()
 
     @classmethod

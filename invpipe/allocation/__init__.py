@@ -25,8 +25,21 @@ The newsvendor with Poisson demand of mean 50, overage cost 0.18 and underage co
 ([56], 'optimal', 0.0)
 """
 
+from invpipe.allocation.daily import PlanningParams, daily_problem, protection_windows, stock_value
 from invpipe.allocation.exact import expected_values
 from invpipe.allocation.plan import Method, OrderPlan, allocate, capital_curve
 from invpipe.allocation.problem import AllocationParams, AllocationProblem
 
-__all__ = ["AllocationParams", "AllocationProblem", "Method", "OrderPlan", "allocate", "capital_curve", "expected_values"]
+__all__ = [
+    "AllocationParams",
+    "AllocationProblem",
+    "Method",
+    "OrderPlan",
+    "PlanningParams",
+    "allocate",
+    "capital_curve",
+    "daily_problem",
+    "expected_values",
+    "protection_windows",
+    "stock_value",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invpipe.arena.ablation import Ablation, compare, run_ablation
+from invpipe.arena.ablation import Ablation, SeedRuns, compare, run_ablation
 from invpipe.arena.clairvoyant import clairvoyant_bound
 from invpipe.arena.engine import run_backtest
 from invpipe.arena.kpis import BacktestResult
@@ -33,6 +33,7 @@ __all__ = [
     "Orders",
     "Policy",
     "ScheduledForecast",
+    "SeedRuns",
     "ShopView",
     "Tape",
     "clairvoyant_bound",

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,30 @@ def paired_interval(difference: FloatArray, n_replicates: int = N_REPLICATES, se
     replicates = ((seed_weight @ difference) * block_weight).sum(axis=1)
     low, high = np.quantile(replicates, INTERVAL)
     return float(difference.sum(axis=1).mean()), float(low), float(high)
+
+
+@dataclass(frozen=True)
+class SeedRuns:
+    """Results of one policy on one tape, one per lead-time seed, in the order of the seeds."""
+
+    results: tuple[BacktestResult, ...]
+
+    def save(self, directory: Path) -> None:
+        """Write the results into a new directory, one directory each."""
+        directory.mkdir()
+        for i, result in enumerate(self.results):
+            result.save(directory / f"{i:03d}")
+
+    @classmethod
+    def open(cls, directory: Path) -> SeedRuns:
+        """Read results written by :meth:`save`.
+
+        Raises
+        ------
+        ProvenanceError
+            Where a result is not whole.
+        """
+        return cls(tuple(BacktestResult.open(path) for path in sorted(directory.iterdir())))
 
 
 @dataclass(frozen=True)

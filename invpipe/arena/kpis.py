@@ -118,7 +118,7 @@ class BacktestResult:
         ending = t["ending_stock_value"] + t["ending_pipeline_value"]
         return np.asarray(t["revenue"] - t["cogs"] - t["holding_cost"] - t["inbound_cost"] - (1.0 - frac) * ending)
 
-    def to_dir(self, path: str | Path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write the result as directory `path` (parquet frames and result.json), replacing one that is there; atomic.
 
         Raises
@@ -139,8 +139,8 @@ class BacktestResult:
         return path
 
     @classmethod
-    def from_dir(cls, path: str | Path) -> BacktestResult:
-        """Read a result written by :meth:`to_dir`.
+    def open(cls, path: str | Path) -> BacktestResult:
+        """Read a result written by :meth:`save`.
 
         Raises
         ------

@@ -107,7 +107,7 @@ def conform(frame: pl.DataFrame | pl.LazyFrame, schema: type[dy.Schema], table: 
     Raises
     ------
     ContractError
-        Where a column is missing, has a type that cannot be taken without loss, or an integer does not fit; names source, table,
+        Where a column is missing, has a type that cannot be taken without loss, or a value does not fit; names source, table,
         column, what was found and what to do.
     """
     frame = frame.lazy().collect()
@@ -128,13 +128,13 @@ def conform(frame: pl.DataFrame | pl.LazyFrame, schema: type[dy.Schema], table: 
         if not ok:
             msg = f"{where}, column {name!r}: found {found}, wanted {wanted}; {_advice(found, wanted)}"
             raise ContractError(msg)
-        if wanted == pl.Int32:
-            outside = frame.select(name).filter(~pl.col(name).is_between(-(2**31), 2**31 - 1))
-            if len(outside):
-                first = outside.item(0, 0)
-                msg = f"{where}, column {name!r}: {len(outside)} values do not fit Int32, first {first}; correct them at the source"
-                raise ContractError(msg)
         if found != wanted:
+            back = pl.col(name).cast(wanted, strict=False).cast(found, strict=False)
+            changed = frame.select(name).filter(back.ne_missing(pl.col(name)))
+            if len(changed):
+                advice = "truncate them to microseconds" if isinstance(found, pl.Datetime) else "correct them at the source"
+                msg = f"{where}, column {name!r}: {len(changed)} values do not fit {wanted}, first {changed.item(0, 0)}; {advice}"
+                raise ContractError(msg)
             casts.append(pl.col(name).cast(wanted))
     return frame.with_columns(casts).select(schema.column_names())
 

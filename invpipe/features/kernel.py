@@ -82,7 +82,7 @@ def fill_features(
     views: Any,
     offers: Any,
     release_day: npt.NDArray[np.float64],
-    first_year: np.float32,
+    release_year: npt.NDArray[np.float32],
     genre: npt.NDArray[np.float32],
     fmt: npt.NDArray[np.float32],
     calendar: npt.NDArray[np.float32],
@@ -145,7 +145,7 @@ def fill_features(
         row[18] = calendar[target, 1]
         row[19] = calendar[target, 2]
         if not np.isnan(release_day[s]):
-            row[20] = first_year + np.floor(release_day[s] / 365.25)
+            row[20] = release_year[s]
             row[21] = t - release_day[s]
         elif now > s_lo:
             row[21] = t - sales_day[s_lo]

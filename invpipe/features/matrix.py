@@ -64,6 +64,7 @@ class FeatureStore:
     """Event arrays of one history with what the kernel looks up; build it with :meth:`of`."""
 
     history: ShopHistory
+    release_year: npt.NDArray[np.float32]
     genre: npt.NDArray[np.float32]
     format: npt.NDArray[np.float32]
     calendar: npt.NDArray[np.float32]
@@ -73,6 +74,7 @@ class FeatureStore:
         """Return the store of a history, with the calendar up to `horizon_days` after its last day."""
         return cls(
             history,
+            history.items["release_date"].dt.year().cast(pl.Float32).fill_null(float("nan")).to_numpy(),
             _codes(history.items["genre"]),
             _codes(history.items["format"]),
             _calendar(history.first_day, history.n_days + horizon_days),
@@ -109,7 +111,7 @@ class FeatureStore:
             (a.views.ptr, a.views.day, a.views.cumulative),
             (a.offer_cost.ptr, a.offer_cost.day, a.offer_cost.value, a.offer_vendors.value),
             a.release_day,
-            np.float32(self.history.first_day.year),
+            self.release_year,
             self.genre,
             self.format,
             self.calendar,

@@ -62,10 +62,15 @@ class DailyModel:
         )
         return cls(taus, boosters)
 
+    @property
+    def with_sku(self) -> bool:
+        """Whether the boosters know SKUs by their row in the catalogue."""
+        return "sku" in self.boosters[0].feature_name()
+
     def predict(self, store: FeatureStore, sku: IndexArray, ahead: IndexArray) -> npt.NDArray[np.float64]:
         """Return quantiles of the units on day `ahead` after the store's last day, shape (n, n_tau), sorted along each row, >= 0."""
         origin = np.full(len(sku), store.history.n_days - 1)
-        matrix = _inputs(store, sku, origin, ahead, with_sku="sku" in self.boosters[0].feature_name())
+        matrix = _inputs(store, sku, origin, ahead, with_sku=self.with_sku)
         raw = np.column_stack([booster.predict(matrix, num_threads=0) for booster in self.boosters])
         return np.sort(np.maximum(raw, 0.0), axis=1)
 

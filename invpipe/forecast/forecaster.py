@@ -10,7 +10,8 @@ later day: boosters stay, features are those of the later day.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,10 +20,10 @@ import numpy as np
 import polars as pl
 
 from invpipe.errors import ForecastError
-from invpipe.features import FeatureStore
+from invpipe.features import CATEGORICAL, FeatureStore
 from invpipe.forecast.daily import DailyModel
 from invpipe.forecast.law import WindowDemand
-from invpipe.forecast.params import ForecastParams
+from invpipe.forecast.params import ForecastParams, quantile_column
 from invpipe.forecast.window import WindowModel
 from invpipe.history import ShopHistory
 
@@ -48,6 +49,12 @@ class DemandForecaster:
     window: WindowModel
     daily: DailyModel | None
     store: FeatureStore
+
+    @property
+    def categories(self) -> dict[str, list[str]]:
+        """Values of each column of the catalogue that the boosters know by their rank."""
+        by_sku = self.daily is not None and self.daily.with_sku
+        return {name: _values(self.store.history, name) for name in (*CATEGORICAL, *(["sku"] if by_sku else []))}
 
     @property
     def cutoff(self) -> date:
@@ -81,6 +88,7 @@ class DemandForecaster:
         if cutoff < self.fitted_on:
             msg = f"as-of day {cutoff} lies before the boosters' cutoff {self.fitted_on}; fit at or before the day you ask for"
             raise ForecastError(msg)
+        _check_categories(self.categories, history)
         return replace(self, store=FeatureStore.of(history.until(cutoff)))
 
     def window_demand(self, windows: Sequence[tuple[int, int]]) -> WindowDemand:
@@ -120,7 +128,7 @@ class DemandForecaster:
             raise ForecastError(msg)
         skus = np.array(self.store.history.skus)
         dates = np.array([self.cutoff + timedelta(days=k) for k in range(1, days + 1)], dtype="datetime64[D]")
-        names = [f"q{round(100 * tau):02d}" for tau in self.daily.taus]
+        names = [quantile_column(tau) for tau in self.daily.taus]
         step = max(1, CHUNK_CELLS // days)
         frames = []
         for start in range(0, len(skus), step):
@@ -139,16 +147,41 @@ class DemandForecaster:
         return pl.concat(frames)
 
     def save(self, directory: Path) -> None:
-        """Write the boosters into an existing directory."""
+        """Write the boosters into a new directory."""
+        directory.mkdir()
         (directory / "fitted_on.txt").write_text(self.fitted_on.isoformat())
+        (directory / "categories.json").write_text(json.dumps(self.categories, indent=1))
         self.window.save(directory)
         if self.daily is not None:
             self.daily.save(directory)
 
     @classmethod
     def open(cls, directory: Path, history: ShopHistory, cutoff: date | None = None) -> DemandForecaster:
-        """Read boosters written by :meth:`save` and let them look at a history (as known at the end of `cutoff`, else when fitted)."""
+        """Read boosters written by :meth:`save` and let them look at a history (as known at the end of `cutoff`, else when fitted).
+
+        Raises
+        ------
+        ForecastError
+            Where the catalogue's categories are not those the boosters were fitted on.
+        """
+        _check_categories(json.loads((directory / "categories.json").read_text()), history)
         fitted_on = date.fromisoformat((directory / "fitted_on.txt").read_text())
         daily = DailyModel.open(directory) if any(directory.glob("daily_*.txt")) else None
         store = FeatureStore.of(history.until(cutoff or fitted_on))
         return cls(fitted_on, WindowModel.open(directory), daily, store)
+
+
+def _values(history: ShopHistory, column: str) -> list[str]:
+    return history.items[column].drop_nulls().unique().sort().to_list()
+
+
+def _check_categories(known: Mapping[str, list[str]], history: ShopHistory) -> None:
+    """Raise where the catalogue has other categories than the boosters know: their codes are ranks, which would mean something else."""
+    for column, values in known.items():
+        changed = sorted(set(values) ^ set(_values(history, column)))
+        if changed:
+            msg = (
+                f"{len(changed)} values of items.{column} came or went since the boosters were fitted, first {changed[0]!r}; "
+                "fit again on the new catalogue"
+            )
+            raise ForecastError(msg)

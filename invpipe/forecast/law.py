@@ -224,6 +224,10 @@ class WindowDemand:
         rows = np.arange(len(self.skus))
         return CountLaw(self.mean[rows, window], self.size[rows, window])
 
+    def quantile(self, tau: float) -> IntArray:
+        """Return the smallest n with P(D <= n) >= tau per (SKU, window), shape (n_sku, n_window), units."""
+        return _quantile(self.mean, self.size, tau).reshape(self.mean.shape)
+
     def quantiles(self, taus: Sequence[float]) -> pl.DataFrame:
         """Return the integer quantiles, key (sku, first_day, last_day, tau), column demand_units."""
         n_sku = len(self.skus)
@@ -250,6 +254,44 @@ class WindowDemand:
                     )
                 )
         return pl.concat(frames).sort("sku", "first_day", "last_day", "tau")
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return mean and size per window, key (sku, window_first, window_last), windows counted from the cutoff."""
+        k = len(self.windows)
+        return pl.DataFrame(
+            {
+                "sku": np.repeat(np.array(self.skus, dtype=object), k).tolist(),
+                "cutoff": [self.cutoff] * (len(self.skus) * k),
+                "window_first": np.tile([first for first, _ in self.windows], len(self.skus)),
+                "window_last": np.tile([last for _, last in self.windows], len(self.skus)),
+                "mean_units": self.mean.ravel(),
+                "size": self.size.ravel(),
+            },
+            schema_overrides={"sku": pl.String, "cutoff": pl.Date},
+        )
+
+    @classmethod
+    def from_frame(cls, frame: pl.DataFrame) -> WindowDemand:
+        """Return the law of a frame made by :meth:`to_frame`; more columns do not matter.
+
+        Raises
+        ------
+        ForecastError
+            Where the frame is empty, mixes cutoffs, or does not hold every window of every SKU once.
+        """
+        frame = frame.sort("sku", "window_first", "window_last")
+        windows = tuple(frame.select("window_first", "window_last").unique().sort("window_first", "window_last").iter_rows())
+        skus = tuple(frame["sku"].unique().sort())
+        n_keys = frame.select("sku", "window_first", "window_last").n_unique()
+        if len(frame) == 0 or frame["cutoff"].n_unique() != 1 or not n_keys == len(frame) == len(skus) * len(windows):
+            msg = (
+                f"{len(frame)} rows are not one law for each of {len(skus)} SKUs and {len(windows)} windows at one cutoff; "
+                "take one partition"
+            )
+            raise ForecastError(msg)
+        shape = (len(skus), len(windows))
+        mean, size = (frame[name].to_numpy().reshape(shape) for name in ("mean_units", "size"))
+        return cls(skus, frame["cutoff"][0], windows, mean, size)
 
     def survival(self, n: int) -> FloatArray:
         """Return P(D >= 1), ..., P(D >= n), shape (n_sku, n_window, n)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Days = Annotated[int, Field(ge=1, le=366)]
 
@@ -56,3 +56,18 @@ class ForecastParams(BaseModel):
     sku_as_category: bool = False
     threads: Annotated[int, Field(ge=1)] = 2
     seed: int = 0
+
+    @field_validator("daily_taus")
+    @classmethod
+    def _columns_differ(cls, taus: tuple[float, ...]) -> tuple[float, ...]:
+        """Quantiles are columns named by whole percents; two of one name would overwrite each other."""
+        names = [quantile_column(tau) for tau in taus]
+        if len(set(names)) < len(names):
+            msg = f"quantiles {taus} have columns {names}; give taus that differ in whole percents"
+            raise ValueError(msg)
+        return taus
+
+
+def quantile_column(tau: float) -> str:
+    """Return the name of a quantile's column, q90 for .9."""
+    return f"q{round(100 * tau):02d}"

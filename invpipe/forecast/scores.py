@@ -25,7 +25,7 @@ from invpipe.history import ShopHistory
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Columns of the scores, key (fold, target, method).
+#: Columns of the scores, key (fold, target, method); null where a method has no such figure (quantiles have no mean, no whole law).
 SCORE_SCHEMA = {
     "fold": pl.Int64,
     "cutoff": pl.Date,
@@ -126,7 +126,7 @@ def score_daily(history: ShopHistory, fold: Fold, quantiles: pl.DataFrame) -> pl
     q10, q50, q90 = (cells[name].to_numpy() for name in ("q10", "q50", "q90"))
     none = np.zeros_like(units)
     rows = [
-        {"target": "daily", "method": "quantile boosters", **_row(units, q10, q50, q90), "mean_forecast_units": float("nan")},
+        {"target": "daily", "method": "quantile boosters", **_row(units, q10, q50, q90)},
         {"target": "daily", "method": "zero", **_row(units, none, none, none), "mean_forecast_units": 0.0},
     ]
     return _frame(rows, fold, "orderable days")
@@ -140,7 +140,7 @@ def score_daily_sums(history: ShopHistory, fold: Fold, daily: pl.DataFrame, dema
     )
     seen = share > 0
     q10, q50, q90 = (sums[name].to_numpy()[seen] * share[seen] for name in ("q10", "q50", "q90"))
-    row = {"target": "window", "method": "sum of daily quantiles", **_row(units[seen], q10, q50, q90), "mean_forecast_units": float("nan")}
+    row = {"target": "window", "method": "sum of daily quantiles", **_row(units[seen], q10, q50, q90)}
     return _frame([row], fold, "true demand" if demand is not None else "orderable days")
 
 
@@ -164,12 +164,15 @@ def score_fold(forecaster: DemandForecaster, history: ShopHistory, fold: Fold, d
     Raises
     ------
     ForecastError
-        Where the forecaster knows another cutoff than the fold's.
+        Where the forecaster knows another cutoff than the fold's, or has daily quantiles other than .1, .5 and .9.
     """
     if forecaster.cutoff != fold.cutoff:
         msg = (
             f"the forecaster knows days up to {forecaster.cutoff}, fold {fold.index} has cutoff {fold.cutoff}; fit it at the fold's cutoff"
         )
+        raise ForecastError(msg)
+    if forecaster.daily is not None and not {0.1, 0.5, 0.9} <= set(forecaster.daily.taus):
+        msg = f"the forecaster has daily quantiles {forecaster.daily.taus}; scores need .1, .5 and .9 among them, or no daily boosters"
         raise ForecastError(msg)
     window = [(1, fold.horizon_days)]
     forecasts = {"window law": forecaster.window_demand(window)}

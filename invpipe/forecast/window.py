@@ -27,7 +27,7 @@ from scipy import optimize, special
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast.booster import train_booster
+from invpipe.forecast.booster import gain_by_feature, train_booster
 from invpipe.forecast.params import ForecastParams
 from invpipe.grid import window_labels
 
@@ -81,12 +81,13 @@ class Dispersion:
 def fit_size(mean: FloatArray, units: FloatArray) -> float:
     """Return log r of the negative binomial that makes the units likeliest given their means, within LOG_SIZE_BOUNDS."""
     values, counts = np.unique(units, return_counts=True)
-    log_mean_units = float(units @ np.log(mean))
+    log_mean_units = float((units * np.log(mean)).sum())  # a sum, not a dot product: BLAS adds in an order that depends on its threads
 
     def loss(log_size: float) -> float:
         r = np.exp(log_size)
-        by_count = counts @ (special.gammaln(values + r) - special.gammaln(r))
-        return -float(by_count + log_mean_units - (units + r) @ np.log(r + mean) + len(units) * r * log_size)
+        by_count = (counts * (special.gammaln(values + r) - special.gammaln(r))).sum()
+        by_cell = ((units + r) * np.log(r + mean)).sum()
+        return -float(by_count + log_mean_units - by_cell + len(units) * r * log_size)
 
     return float(optimize.minimize_scalar(loss, bounds=LOG_SIZE_BOUNDS, method="bounded").x)
 
@@ -162,6 +163,10 @@ class WindowModel:
             mean[:, j] = self._rate(matrix) * days
             size[:, j] = self.dispersion.size(mean[:, j], days)
         return mean, size
+
+    def gain_by_feature(self) -> dict[str, float]:
+        """Return each input's share of the rate booster's total gain, 0-1."""
+        return gain_by_feature(self.booster)
 
     def save(self, directory: Path) -> None:
         """Write the model into a directory: booster as text, the rest as JSON."""

@@ -43,7 +43,7 @@ def sample_cells(arrays: HistoryArrays, *, first_day: int, max_zero_cells: int, 
     first_day
         Day index from which cells are taken.
     max_zero_cells
-        At most so many cells without a sale.
+        About so many cells without a sale at most; all of them where there are fewer.
     seed
         Seed of the sample.
 

@@ -16,7 +16,7 @@ from invpipe.defs.provenance import ROOMS
 
 TOP = Path(__file__).parents[2]
 PACKAGE, TESTS = TOP / "invpipe", TOP / "invpipe_tests"
-ORDER = (*ROOMS, "defs", "definitions", "cli")
+ORDER = (*ROOMS, "defs", "definitions", "bench", "cli")
 
 #: Who alone may import what.
 OWNERS = {

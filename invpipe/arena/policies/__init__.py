@@ -1,9 +1,9 @@
-"""Policies of the arena: order nothing, {EWMA, forecast} x {greedy, LP, exact}, clairvoyant."""
+"""Policies of the arena: order nothing, {EWMA, forecast} x {greedy, LP, marginal}, clairvoyant."""
 
 from __future__ import annotations
 
 from invpipe.allocation import AllocationParams
-from invpipe.arena.policies.allocation import AllocationPolicy, DemandSource, EwmaForecast, ScheduledForecast
+from invpipe.arena.policies.allocation import AllocationPolicy, DemandSource, EwmaForecast, Method, ScheduledForecast
 from invpipe.arena.policies.base import OrderNothing, Orders, Policy, ShopView
 from invpipe.arena.policies.clairvoyant import ClairvoyantPolicy
 from invpipe.arena.tape import Tape
@@ -20,6 +20,9 @@ __all__ = [
     "ShopView",
     "standard_policies",
 ]
+
+#: Name of a policy's second half, and the allocation method behind it.
+METHODS: dict[str, Method] = {"greedy": "greedy", "lp": "lp", "marginal": "exact"}
 
 
 def standard_policies(
@@ -39,9 +42,8 @@ def standard_policies(
     law_params = params or AllocationParams()
     policies: list[Policy] = [OrderNothing()]
     ewma = EwmaForecast()
-    policies += [AllocationPolicy(f"ewma_{m}", ewma, m, leftover_value_frac, law_params) for m in ("greedy", "lp")]
-    if forecast is not None:
-        policies += [AllocationPolicy(f"forecast_{m}", forecast, m, leftover_value_frac, law_params) for m in ("greedy", "lp")]
-        policies.append(AllocationPolicy("forecast_marginal", forecast, "exact", leftover_value_frac, law_params))
+    for law, source in (("ewma", ewma), ("forecast", forecast)):
+        if source is not None:
+            policies += [AllocationPolicy(f"{law}_{name}", source, method, leftover_value_frac, law_params) for name, method in METHODS.items()]
     policies.append(ClairvoyantPolicy(tape))
     return {policy.name: policy for policy in policies}

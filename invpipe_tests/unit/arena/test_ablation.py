@@ -24,8 +24,8 @@ def test_table_is_the_same_for_any_thread_count_and_from_disk(tmp_path):
     assert one.table.drop("seconds").equals(two.table.drop("seconds"))
     for name, runs in one.results.items():
         for run in runs:
-            run.to_dir(tmp_path / f"{name}-{run.seed}")
-    read = {name: [BacktestResult.from_dir(tmp_path / f"{name}-{seed}") for seed in (1, 2, 3)] for name in POLICIES}
+            run.save(tmp_path / f"{name}-{run.seed}")
+    read = {name: [BacktestResult.open(tmp_path / f"{name}-{seed}") for seed in (1, 2, 3)] for name in POLICIES}
     assert compare(read, "order_nothing", bound=one.bound).table.equals(one.table)
 
 

@@ -243,21 +243,21 @@ def test_seed_must_not_be_negative():
 def test_result_survives_the_disk(tmp_path):
     """Prevents a result that changes on its way through a file, an infinite limit included, or a damaged one that is read."""
     result = run_backtest(random_tape(5), MixedPolicy(5), BacktestParams(math.inf, review_period_days=1))
-    path = result.to_dir(tmp_path / "result")
-    result.to_dir(path)
-    back = BacktestResult.from_dir(path)
+    path = result.save(tmp_path / "result")
+    result.save(path)
+    back = BacktestResult.open(path)
     assert back.fingerprint() == result.fingerprint()
     assert (back.params, back.seed, back.policy, back.phase_seconds) == (result.params, result.seed, result.policy, result.phase_seconds)
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
     result.days.with_columns(pl.col("revenue") + 1).write_parquet(path / "days.parquet")
     with pytest.raises(ProvenanceError, match="is damaged: its content has another fingerprint"):
-        BacktestResult.from_dir(path)
+        BacktestResult.open(path)
     (path / "days.parquet").unlink()
     with pytest.raises(ProvenanceError, match="is not a whole backtest result"):
-        BacktestResult.from_dir(path)
+        BacktestResult.open(path)
     (tmp_path / "else").mkdir()
     with pytest.raises(ProvenanceError, match="is not a backtest result"):
-        result.to_dir(tmp_path / "else")
+        result.save(tmp_path / "else")
 
 
 def test_phases_are_timed():

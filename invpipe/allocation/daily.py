@@ -1,0 +1,152 @@
+"""The allocation problem of one day, from what the history says at its end.
+
+Rows are SKUs with a vendor in stock: the cheapest unit cost, ties to the vendor first in the alphabet. The protection window of a row is its vendor's mean
+lead time, rounded up, plus the review period. Stock on hand is the opening stock of the day (its last row) less the day's sales.
+
+Limit: the contracts know no table of open orders, so units on their way are not counted; a shop that plans again before an order
+has arrived must lower the capital or wait out the lead time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from invpipe.allocation.problem import AllocationProblem
+from invpipe.errors import AllocationError
+from invpipe.forecast.law import CountLaw, WindowDemand
+from invpipe.history import ShopHistory
+
+
+@dataclass(frozen=True)
+class PlanningParams:
+    """How orders are planned.
+
+    Parameters
+    ----------
+    review_period_days
+        Days between two decisions, >= 1.
+    capital_limit
+        Working capital, money; None: `capital_limit_frac` of the stock's value at cost.
+    capital_limit_frac
+        Share of the stock's value at cost, > 0.
+    holding_cost_frac_per_year
+        Holding cost of a unit per year as a share of its cost, >= 0.
+    leftover_value_frac
+        Value of a unit left over at the window's end as a share of its cost, 0 to below 1.
+    """
+
+    review_period_days: int = 7
+    capital_limit: float | None = None
+    capital_limit_frac: float = 1.25
+    holding_cost_frac_per_year: float = 0.2
+    leftover_value_frac: float = 0.9
+
+    def limit(self, stock_value: float) -> float:
+        """Return the working capital limit, money, for a stock of this value at cost."""
+        return self.capital_limit if self.capital_limit is not None else self.capital_limit_frac * stock_value
+
+
+def _required(history: ShopHistory, table: Literal["vendors", "offers", "stock_daily"]) -> pl.DataFrame:
+    frame: pl.DataFrame | None = getattr(history, table)
+    if frame is None:
+        msg = f"table {table} is absent; an order plan needs vendors, offers and stock_daily. Map it in the source"
+        raise AllocationError(msg)
+    return frame
+
+
+def protection_windows(history: ShopHistory, review_period_days: int) -> list[tuple[int, int]]:
+    """Return the windows (1, lead time + review period) that occur among the vendors, rising."""
+    lead = _required(history, "vendors")["lead_time_days_mean"].ceil().cast(pl.Int64)
+    return [(1, int(days)) for days in (lead + review_period_days).unique().sort()]
+
+
+def cheapest_offers(history: ShopHistory) -> pl.DataFrame:
+    """Return each SKU's cheapest vendor with stock at the end of the history's last day.
+
+    Key sku; columns vendor, unit_cost, min_order_units, pack_units, lead_days, min_order_value. SKUs without a vendor in stock have no row.
+    """
+    vendors = _required(history, "vendors").with_columns(pl.col("lead_time_days_mean").ceil().cast(pl.Int64).alias("lead_days"))
+    latest = _required(history, "offers").group_by("sku", "vendor").agg(pl.all().sort_by("observed_at").last())
+    cheapest = latest.filter("in_stock").sort("sku", "unit_cost", "vendor").unique("sku", keep="first", maintain_order=True)
+    columns = ("sku", "vendor", "unit_cost", "min_order_units", "pack_units", "lead_days", "min_order_value")
+    return cheapest.join(vendors, on="vendor", how="inner").select(columns).sort("sku")
+
+
+def closing_stock(history: ShopHistory) -> pl.DataFrame:
+    """Return units on hand at the end of the history's last day, key sku, column on_hand_units, every SKU once."""
+    last = history.last_day
+    opening = _required(history, "stock_daily").group_by("sku").agg(pl.col("on_hand_units").sort_by("day").last())
+    sold = history.sales_daily.filter(pl.col("day") == last).select("sku", "sales_units")
+    stock = history.items.select("sku").join(opening, on="sku", how="left").join(sold, on="sku", how="left")
+    on_hand = (pl.col("on_hand_units").fill_null(0) - pl.col("sales_units").fill_null(0)).clip(0)
+    return stock.select("sku", on_hand.cast(pl.Int64)).sort("sku")
+
+
+def stock_value(history: ShopHistory) -> float:
+    """Return the value at cost of the stock at the end of the last day: units times the last known lowest cost, else list price, money."""
+    costs = history.offers
+    known = pl.DataFrame(schema={"sku": pl.String, "unit_cost": pl.Float64})
+    if costs is not None:
+        latest = costs.group_by("sku", "vendor").agg(pl.col("unit_cost").sort_by("observed_at").last())
+        known = latest.group_by("sku").agg(pl.col("unit_cost").min())
+    priced = closing_stock(history).join(known, on="sku", how="left").join(history.items, on="sku").sort("sku")
+    return float((priced["on_hand_units"] * priced["unit_cost"].fill_null(priced["list_price"])).sum())
+
+
+def daily_problem(history: ShopHistory, day: date, demand: WindowDemand, params: PlanningParams) -> AllocationProblem:
+    """Return the allocation problem at the end of a day.
+
+    Parameters
+    ----------
+    history
+        Shop; nothing after the day is read.
+    day
+        Day of the decision, the cutoff of the demand.
+    demand
+        Law of demand of all SKUs over :func:`protection_windows`.
+    params
+        Costs and capital.
+
+    Raises
+    ------
+    AllocationError
+        Where vendors, offers or stock are absent, the demand has another cutoff, a window is missing, or there is nothing to order.
+    """
+    if demand.cutoff != day:
+        msg = f"the demand was forecast at the end of {demand.cutoff}, the plan is for {day}; forecast at the plan's day"
+        raise AllocationError(msg)
+    known = history.until(day)
+    rows = cheapest_offers(known).join(closing_stock(known), on="sku").join(known.items.select("sku", "list_price"), on="sku").sort("sku")
+    if len(rows) == 0:
+        msg = f"no vendor has stock of any of {len(known.skus)} SKUs at the end of {day}; check offers.in_stock"
+        raise AllocationError(msg)
+    days = rows["lead_days"].to_numpy() + params.review_period_days
+    window_of = {last: j for j, (first, last) in enumerate(demand.windows) if first == 1}
+    missing = sorted(set(days.tolist()) - set(window_of))
+    if missing:
+        msg = f"the forecast lacks {len(missing)} windows, first (1, {missing[0]}); forecast protection_windows(history, review_period_days)"
+        raise AllocationError(msg)
+    window = np.array([window_of[d] for d in days.tolist()])
+    sku_row = pl.Series(demand.skus).search_sorted(rows["sku"]).to_numpy()
+    law = CountLaw(demand.mean[sku_row, window], demand.size[sku_row, window])
+    cost = rows["unit_cost"].to_numpy()
+    value = stock_value(known)
+    return AllocationProblem(
+        skus=tuple(rows["sku"]),
+        vendors=tuple(rows["vendor"]),
+        unit_price=rows["list_price"].to_numpy(),
+        unit_cost=cost,
+        holding_cost=params.holding_cost_frac_per_year / 365.0 * cost * days,
+        salvage_value=params.leftover_value_frac * cost,
+        inventory_position_units=rows["on_hand_units"].to_numpy(),
+        demand=law,
+        capital=max(0.0, params.limit(value) - value),
+        min_order_units=rows["min_order_units"].cast(pl.Int64).to_numpy(),
+        pack_units=rows["pack_units"].cast(pl.Int64).to_numpy(),
+        vendor_min_order_value=rows["min_order_value"].to_numpy(),
+    )

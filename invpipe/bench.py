@@ -1,0 +1,383 @@
+"""Benchmarks: fixed, seeded work whose figures anybody can repeat, `invpipe bench NAME` or `python -m invpipe.bench NAME`.
+
+Each benchmark is a function that returns its figures with their size and seed. Everything is compiled and warmed up before the clock runs.
+Seconds are wall clock unless they say cpu; repeated work gives its median. All shops here are simulated, but for the window law, which is
+trained on the embedded shop. Memory is the peak of the process, so under "all" it is that of the largest benchmark so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from invpipe.allocation import AllocationProblem, Method, OrderPlan, allocate
+from invpipe.arena import BacktestParams, OrderNothing, Tape, run_backtest
+from invpipe.features import FEATURES, FeatureStore
+from invpipe.forecast import CountLaw, DemandForecaster, ForecastParams, score_fold, walk_forward_folds
+from invpipe.history import ShopHistory
+from invpipe.report.tables import text
+from invpipe.sources.embedded import EmbeddedParams, embedded_shop
+from invpipe.sources.shop import SyntheticShopParams, stream_synthetic_shop, synthetic_shop
+from invpipe.sources.tables import concat_tables
+
+Figures = dict[str, Any]
+
+#: Module with the ratio of the kernel to the readable engine; it comes with the tests, not with the package.
+REFERENCE = "invpipe_tests.benchmarks.arena_reference"
+#: Share of the capital that an unlimited plan would spend.
+CAPITAL_FRAC = 0.3
+#: Runs per allocation method; a plan's own clock is read.
+RUNS: dict[Method, int] = {"exact": 7, "greedy": 5, "lp": 3}
+
+
+def peak_memory_mib() -> float:
+    """Return the largest resident set of this process so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _timed(run: Callable[[], Any], n: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median seconds of n runs."""
+    seconds = []
+    for _ in range(n):
+        start = clock()
+        run()
+        seconds.append(clock() - start)
+    return statistics.median(seconds)
+
+
+def _history(tables: dict[str, pl.DataFrame]) -> ShopHistory:
+    named: dict[str, Any] = dict(tables)
+    return ShopHistory.from_frames(**named)
+
+
+def allocation_problem(n_rows: int, seed: int, capital: float = np.inf) -> AllocationProblem:
+    """Return a problem with long-tailed demand, one row in five Poisson, margins of 15 to 55 % and some stock; simulated."""
+    rng = np.random.default_rng(seed)
+    mean = np.exp(rng.normal(-0.5, 1.5, n_rows))
+    size = np.where(rng.random(n_rows) < 0.2, np.inf, rng.gamma(2.0, 1.0, n_rows) + 0.05)
+    price = (np.round(np.exp(rng.normal(2.5, 0.7, n_rows)), 2) + 0.5).astype(np.float64)
+    cost = np.round(price * rng.uniform(0.45, 0.85, n_rows), 2)
+    return AllocationProblem(
+        skus=tuple(f"S{i:06d}" for i in range(n_rows)),
+        vendors=tuple(f"V{i % 20:02d}" for i in range(n_rows)),
+        unit_price=price,
+        unit_cost=cost,
+        holding_cost=0.02 * cost,
+        salvage_value=0.5 * cost,
+        inventory_position_units=rng.poisson(0.6 * mean),
+        demand=CountLaw(mean, size),
+        capital=capital,
+    )
+
+
+def bench_allocation(sizes: Sequence[int] = (5_000, 50_000), seed: int = 0) -> list[Figures]:
+    """Compare the exact method, greedy and the LP on the same problems, in one run; one row of figures per size.
+
+    Parameters
+    ----------
+    sizes
+        Rows of each problem.
+    seed
+        Seed of the problems.
+    """
+    allocate(allocation_problem(50, seed))  # compiles
+    out = []
+    for n in sizes:
+        unlimited = allocate(allocation_problem(n, seed)).order_value
+        problem = allocation_problem(n, seed, CAPITAL_FRAC * unlimited)
+        plans: dict[Method, list[OrderPlan]] = {m: [allocate(problem, method=m) for _ in range(runs)] for m, runs in RUNS.items()}
+        seconds = {m: statistics.median(plan.seconds for plan in done) for m, done in plans.items()}
+        values = {m: done[0].expected_value for m, done in plans.items()}
+        out.append(
+            {
+                "rows": n,
+                "seed": seed,
+                **{f"{m}_ms": 1e3 * seconds[m] for m in RUNS},
+                "lp_over_exact": seconds["lp"] / seconds["exact"],
+                **{f"{m}_expected_value": values[m] for m in RUNS},
+                "greedy_loss_frac": 1.0 - values["greedy"] / values["exact"],
+                "lp_loss_frac": 1.0 - values["lp"] / values["exact"],
+                "exact_gap_frac": plans["exact"][0].gap,
+                "peak_memory_mib": peak_memory_mib(),
+            }
+        )
+    return out
+
+
+def large_tape(n_sku: int, n_days: int, demand: int, views: int, deltas: int, seed: int = 0) -> Tape:
+    """Return a simulated tape with about the given events per day, long-tailed over SKUs, two offers per SKU."""
+    rng = np.random.default_rng(seed)
+
+    def events(per_day: int, n_index: int) -> tuple[Any, Any]:
+        index = [np.unique((rng.random(per_day) ** 3 * n_index).astype(np.int64)) for _ in range(n_days)]
+        return np.repeat(np.arange(n_days), [len(i) for i in index]), np.concatenate(index)
+
+    n_offer = 2 * n_sku
+    price = rng.uniform(5.0, 50.0, n_sku)
+    cost = np.repeat(price, 2) * rng.uniform(0.5, 0.7, n_offer)
+    d_day, d_sku = events(demand, n_sku)
+    v_day, v_sku = events(views, n_sku)
+    o_day, o_offer = events(deltas, n_offer)
+    ones, none = np.ones(n_offer, dtype=np.int64), np.zeros(len(o_offer))
+    return Tape.from_arrays(
+        start=date(2017, 3, 1),
+        n_days=n_days,
+        skus=[f"S{i:06d}" for i in range(n_sku)],
+        unit_price=price,
+        vendors=[f"V{i:02d}" for i in range(20)],
+        lead_time_days_mean=rng.uniform(2.0, 20.0, 20),
+        lead_time_days_sd=rng.uniform(0.0, 4.0, 20),
+        min_order_value=np.zeros(20),
+        offer_sku=np.repeat(np.arange(n_sku), 2),
+        offer_vendor=np.sort(np.stack([rng.integers(0, 10, n_sku), rng.integers(10, 20, n_sku)], axis=1)).ravel(),
+        opening_on_hand_units=rng.poisson(20.0, n_sku),
+        opening_unit_cost=0.6 * price,
+        opening_offers=(cost, ones, ones, ones),
+        prior_conversion=(rng.integers(0, 10, n_sku), rng.integers(10, 500, n_sku)),
+        demand=(d_day, d_sku, rng.integers(1, 4, len(d_sku))),
+        views=(v_day, v_sku, rng.integers(1, 20, len(v_sku))),
+        deltas=(o_day, o_offer, cost[o_offer] * rng.uniform(0.9, 1.1, len(o_offer)), rng.integers(-1, 2, len(o_offer)), none, none),
+    )
+
+
+def bench_arena(
+    skus: int = 170_000, days: int = 200, demand: int = 5_000, views: int = 30_000, deltas: int = 20_000, seed: int = 0
+) -> list[Figures]:
+    """Replay a saved and memory-mapped tape with orders on no day, weekly review, on one thread.
+
+    Parameters
+    ----------
+    skus, days
+        Size of the tape.
+    demand, views, deltas
+        Events per day, about.
+    seed
+        Seed of the tape.
+
+    Returns
+    -------
+    list of dict
+        One row. `reference_ratio`, the readable engine's time over the kernel's on one small tape, only where the tests are installed.
+    """
+    policy, params = OrderNothing(), BacktestParams(1e4, review_period_days=7)
+    run_backtest(large_tape(100, 3, 10, 10, 10), policy, params)  # compiles
+    with tempfile.TemporaryDirectory() as folder:
+        path = large_tape(skus, days, demand, views, deltas, seed).save(Path(folder) / "tape")
+        open_seconds = _timed(lambda: Tape.open(path), 1)
+        tape = Tape.open(path)
+        tape.fingerprint()
+        cpu = _timed(lambda: run_backtest(tape, policy, params), 3, time.thread_time)
+        wall = _timed(lambda: run_backtest(tape, policy, params), 3)
+        figures: Figures = {
+            "skus": skus,
+            "days": days,
+            "seed": seed,
+            "events": tape.n_events,
+            "open_and_verify_seconds": open_seconds,
+            "run_cpu_seconds": cpu,
+            "run_seconds": wall,
+            "events_per_cpu_second": tape.n_events / cpu,
+            "sku_days_per_cpu_second": skus * days / cpu,
+        }
+    if importlib.util.find_spec("invpipe_tests") is not None:
+        figures["reference_ratio"] = importlib.import_module(REFERENCE).reference_ratio()
+    return [figures | {"peak_memory_mib": peak_memory_mib()}]
+
+
+def bench_features(skus: int = 5_000, days: int = 730, cells: int = 1_000_000, seed: int = 0) -> list[Figures]:
+    """Fill the feature matrix of random (SKU, origin, window) cells of a synthetic shop, on one thread.
+
+    Parameters
+    ----------
+    skus, days
+        Size of the shop.
+    cells
+        Rows of the matrix.
+    seed
+        Seed of the shop and of the cells.
+    """
+    history = _history(synthetic_shop(SyntheticShopParams(n_skus=skus, n_days=days, seed=seed)).as_history_kwargs())
+    store = FeatureStore.of(history)
+    rng = np.random.default_rng(seed)
+    sku, origin = rng.integers(skus, size=cells), rng.integers(days, size=cells)
+    first, length = rng.integers(1, 61, size=cells), rng.integers(0, 60, size=cells)
+    store.matrix(sku[:10], origin[:10], first[:10], first[:10])  # compiles
+    seconds = _timed(lambda: store.matrix(sku, origin, first, first + length), 3)
+    return [
+        {
+            "skus": skus,
+            "days": days,
+            "cells": cells,
+            "seed": seed,
+            "seconds": seconds,
+            "cells_per_second": cells / seconds,
+            "values_per_second": cells * len(FEATURES) / seconds,
+            "peak_memory_mib": peak_memory_mib(),
+        }
+    ]
+
+
+def bench_sources(skus: int = 5_000, days: int = 1_095, days_per_chunk: int = 100, seed: int = 0) -> list[Figures]:
+    """Generate a synthetic shop by ranges of days, and validate it into a history.
+
+    Parameters
+    ----------
+    skus, days
+        Size of the shop.
+    days_per_chunk
+        Days per range.
+    seed
+        Seed of the shop.
+    """
+    synthetic_shop(SyntheticShopParams(n_skus=20, n_days=30))  # compiles
+    start = time.perf_counter()
+    chunks = list(stream_synthetic_shop(SyntheticShopParams(n_skus=skus, n_days=days, seed=seed), days_per_chunk))
+    generated = time.perf_counter() - start
+    tables = concat_tables(chunks).as_history_kwargs()
+    start = time.perf_counter()
+    _history(tables)
+    return [
+        {
+            "skus": skus,
+            "days": days,
+            "seed": seed,
+            "rows": sum(frame.height for frame in tables.values()),
+            "generate_seconds": generated,
+            "sku_days_per_second": skus * days / generated,
+            "validate_seconds": time.perf_counter() - start,
+            "peak_memory_mib": peak_memory_mib(),
+        }
+    ]
+
+
+def bench_window_law(skus: int = 5_000, rounds: int = 200, threads: int = 2, seed: int = 0) -> list[Figures]:
+    """Train the window law on the embedded shop up to 28 days before its end and score it on those, one row per method.
+
+    Demand is real and is scored against as it was before the simulated stock censored it; what is trained on is censored.
+
+    Parameters
+    ----------
+    skus
+        SKUs drawn from the embedded shop.
+    rounds, threads
+        Boosting rounds and threads of LightGBM.
+    seed
+        Seed of the draw, of the simulated supply and of the training.
+    """
+    shop = embedded_shop(EmbeddedParams(n_skus=skus, seed=seed))
+    history = _history(shop.as_history_kwargs())
+    fold = walk_forward_folds(history.first_day, history.last_day, horizon_days=28, n_folds=1)[0]
+    params = ForecastParams(daily_taus=(), rounds=rounds, threads=threads, seed=seed)
+    known = history.until(fold.cutoff)
+    start = time.perf_counter()
+    forecaster = DemandForecaster.fit(known, fold.cutoff, params)
+    fitted = time.perf_counter() - start
+    start = time.perf_counter()
+    forecaster.window_demand([(1, fold.horizon_days)])
+    predicted = time.perf_counter() - start
+    scores = score_fold(forecaster, history, fold, shop.demand_daily)
+    named = ("method", "pinball_50", "pinball_90", "pinball_90_vs_zero", "bracket_90_low", "bracket_90_high", "randomised_coverage_80")
+    facts = {"skus": skus, "seed": seed, "cutoff": fold.cutoff.isoformat(), "window_days": fold.horizon_days}
+    own = {"fit_seconds": fitted, "predict_seconds": predicted, "peak_memory_mib": peak_memory_mib()}
+    return [facts | row | (own if row["method"] == "window law" else {}) for row in scores.select(named).to_dicts()]
+
+
+#: Benchmarks by name, each runnable without arguments.
+BENCHMARKS: dict[str, Callable[..., list[Figures]]] = {
+    "allocation": bench_allocation,
+    "arena": bench_arena,
+    "features": bench_features,
+    "sources": bench_sources,
+    "window-law": bench_window_law,
+}
+
+
+def _seed(given: str, least: int = 0) -> int:
+    """Return the whole number an option gives."""
+    if not given.isdecimal() or int(given) < least:
+        msg = f"{given!r} is no whole number >= {least}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(given)
+
+
+def _count(given: str) -> int:
+    return _seed(given, least=1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="invpipe bench", description="Fixed, seeded work whose figures anybody can repeat.")
+    names = parser.add_subparsers(dest="name", required=True, metavar="|".join([*BENCHMARKS, "all"]))
+    for name, run in BENCHMARKS.items():
+        one = names.add_parser(name, help=(inspect.getdoc(run) or "").split("\n")[0])
+        for option, parameter in inspect.signature(run).parameters.items():
+            several: dict[str, Any] = {"nargs": "+"} if option == "sizes" else {}
+            kind = _seed if option == "seed" else _count
+            flag, given = f"--{option.replace('_', '-')}", "default: %(default)s"
+            one.add_argument(flag, type=kind, default=parameter.default, metavar="N", help=given, **several)
+    names.add_parser("all", help="all of them at their default sizes")
+    for one in names.choices.values():
+        one.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark that is named and print its figures; return the exit status.
+
+    Parameters
+    ----------
+    argv
+        Arguments after the command: NAME or "all", sizes, --json. Default: those of this process.
+    """
+    options = vars(_parser().parse_args(argv))
+    name, as_json = options.pop("name"), options.pop("json")
+    chosen = BENCHMARKS if name == "all" else {name: BENCHMARKS[name]}
+    machine = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()}
+    results: dict[str, list[Figures]] = {}
+    for benchmark, run in chosen.items():
+        results[benchmark] = run(**options)
+        if not as_json:
+            print(f"{benchmark}\n{_table(results[benchmark])}", flush=True)
+    if as_json:
+        print(json.dumps({"machine": machine, "benchmarks": results}, indent=1))
+    return 0
+
+
+def _table(rows: list[Figures]) -> str:
+    """Return one figure per line, one column per row of figures."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns: dict[str, list[str]] = {}
+    for i, row in enumerate(rows, 1):
+        figures = [_figure(row.get(name)) for name in names]
+        width = max(map(len, figures))
+        columns[f"run {i}"] = [figure.rjust(width) for figure in figures]
+    return text(pl.DataFrame({"figure": names, **columns}))
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,85 @@
+"""The `invpipe` command: demo, ui, graph, bench."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from invpipe.errors import InvpipeError
+from invpipe.settings import DEFAULT_HOME, Settings, write_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 an error of invpipe, 2 a wrong call."""
+    parser = argparse.ArgumentParser(prog="invpipe", description="From a shop's raw tables to a certified order plan and an honest backtest.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="run the whole chain on the embedded shop and print what comes out")
+    demo.add_argument("--skus", type=int, help="size of the sample of SKUs; 0 takes all 67,845 (default: as before, at first 2,000)")
+    ui = commands.add_parser("ui", help="open the Dagster UI on the same state")
+    ui.add_argument("--port", type=int, default=3000)
+    ui.add_argument("--host", default="127.0.0.1")
+    graph = commands.add_parser("graph", help="print the asset graph as a Mermaid diagram")
+    for command in (demo, ui, graph):
+        command.add_argument("--home", type=Path, help="directory of all state (default: INVPIPE_HOME, else .invpipe)")
+    bench = commands.add_parser("bench", help="measure speed on fixed, seeded work", add_help=False)
+    bench.add_argument("rest", nargs=argparse.REMAINDER)
+    if argv is None:
+        argv = sys.argv[1:]
+    if argv and argv[0] == "bench":  # its own parser knows its names and sizes
+        from invpipe.bench import main as bench_main
+
+        return bench_main(list(argv[1:]))
+    args = parser.parse_args(argv)
+    home = Path(args.home or os.environ.get("INVPIPE_HOME") or DEFAULT_HOME)
+    try:
+        if args.command == "demo":
+            return run_demo(home, args.skus)
+        if args.command == "ui":
+            return open_ui(home, args.host, args.port)
+        return print_graph(home)
+    except InvpipeError as error:
+        print(f"invpipe: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def run_demo(home: Path, skus: int | None) -> int:
+    """Materialise the chain through Dagster, then print scores, plan and ablation."""
+    began = time.perf_counter()
+    if skus is not None:
+        write_settings(home, embedded={"skus": skus})
+    settings = Settings.load(home)
+    from invpipe.demo import show_results  # heavy imports after the quick checks
+
+    made = show_results(home, settings, say=lambda line: print(line, flush=True))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(f"\n{made} artifacts made; {time.perf_counter() - began:.0f} s, peak memory {peak:.2f} GiB")
+    return 0
+
+
+def open_ui(home: Path, host: str, port: int) -> int:
+    """Serve the Dagster UI with its daemon on the home until interrupted."""
+    from invpipe.defs.run import prepare_home
+
+    Settings.load(home)  # refuse bad settings before a server starts
+    prepare_home(home)
+    print(f"Dagster UI on http://{host}:{port}, state in {home}; stop with Ctrl-C", flush=True)
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "invpipe.definitions", "--host", host, "--port", str(port)]
+    try:
+        return subprocess.call(command)  # noqa: S603 - the arguments are ours
+    except KeyboardInterrupt:
+        return 0
+
+
+def print_graph(home: Path) -> int:
+    """Print the asset graph, one box per asset, one frame per room."""
+    from invpipe.defs.build import build_definitions
+    from invpipe.defs.graph import mermaid
+
+    print(mermaid(build_definitions(str(home))))
+    return 0

@@ -1,0 +1,146 @@
+"""Backtests: the tape of a window, the forecasts made along it, one replay per variant and lead-time seed, and their comparison."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from invpipe.allocation import protection_windows
+from invpipe.arena import BacktestParams, BacktestResult, SeedRuns, Tape, clairvoyant_bound, compare, run_backtest, standard_policies
+from invpipe.arena.policies import ScheduledForecast
+from invpipe.defs.allocation.assets import planning_params
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared
+from invpipe.defs.forecast.assets import forecast_params
+from invpipe.defs.partitions import BASELINE, VARIANTS, Partitions
+from invpipe.forecast import ForecastSchedule
+from invpipe.history import ShopHistory
+from invpipe.report.charts import ablation_chart, days_chart
+from invpipe.report.images import png_markdown
+from invpipe.report.tables import ablation_table, markdown
+from invpipe.settings import Settings
+
+#: Replays at the same time; the answer does not depend on it.
+THREADS = 2
+
+
+def backtest_params(settings: Settings, tape: Tape) -> BacktestParams:
+    """Return the backtest's parameters, capital from the stock the shop holds when the tape starts."""
+    opening = float(np.dot(tape.arrays.opening_on_hand_units, tape.arrays.opening_unit_cost))
+    planning, backtest = settings.planning, settings.backtest
+    return BacktestParams(
+        capital_limit=planning_params(settings).limit(opening),
+        review_period_days=planning.review_period_days,
+        holding_cost_frac_per_year=planning.holding_cost_frac_per_year,
+        inbound_cost_per_line=planning.inbound_cost_per_line,
+        liquidation_frac=backtest.liquidation_frac,
+        warm_up_days=backtest.warm_up_days,
+    )
+
+
+def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """Return the assets of the arena room."""
+    by_window = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="window")
+
+    @dg.asset(
+        partitions_def=partitions.window,
+        io_manager_key="objects",
+        backfill_policy=ONE_RUN,
+        **declared("arena", __file__, "backtest", kinds={"numpy"}),
+    )
+    def tape(
+        context: dg.AssetExecutionContext, shop_history: ShopHistory, true_demand: pl.DataFrame, settings: ShopSettings
+    ) -> dict[str, Tape]:
+        """The window's days as memory-mapped arrays: real demand, page views, offer changes. Replays read nothing else."""
+        windows = {window.name: window for window in settings.get().backtest.windows}
+        tapes = {}
+        for name in context.partition_keys:
+            tapes[name] = Tape.build(shop_history, windows[name].start, windows[name].end, demand=true_demand)
+            context.log.info(f"tape {name}: {tapes[name].n_events} events on {tapes[name].n_days} days")
+        return tapes
+
+    @dg.asset(
+        partitions_def=partitions.window,
+        io_manager_key="objects",
+        backfill_policy=ONE_RUN,
+        **declared("arena", __file__, "backtest", "forecast", "planning", "seed", kinds={"lightgbm"}),
+    )
+    def scheduled_forecasts(
+        context: dg.AssetExecutionContext, shop_history: ShopHistory, settings: ShopSettings
+    ) -> dict[str, ForecastSchedule]:
+        """Window demand as it would have been forecast at the end of each decision day of the window; shared by all variants."""
+        now = settings.get()
+        windows = {window.name: window for window in now.backtest.windows}
+        schedules = {}
+        for name in context.partition_keys:
+            span = (windows[name].end - windows[name].start).days + 1
+            days = [windows[name].start + timedelta(days=k) for k in range(0, span, now.planning.review_period_days)]
+            protection = protection_windows(shop_history, now.planning.review_period_days)
+            schedules[name] = ForecastSchedule.make(
+                shop_history, days, protection, forecast_params(now), refit_days=now.forecast.refit_days, progress=context.log.info
+            )
+        return schedules
+
+    @dg.asset(
+        partitions_def=partitions.backtest,
+        io_manager_key="objects",
+        backfill_policy=ONE_RUN,
+        ins={"tape": dg.AssetIn(partition_mapping=by_window), "scheduled_forecasts": dg.AssetIn(partition_mapping=by_window)},
+        **declared("arena", __file__, "backtest", "planning", kinds={"numba"}),
+    )
+    def backtest(
+        context: dg.AssetExecutionContext,
+        tape: dict[str, Tape],
+        scheduled_forecasts: dict[str, ForecastSchedule],
+        settings: ShopSettings,
+    ) -> dict[str, SeedRuns]:
+        """The window replayed under one policy, once per lead-time seed: KPIs per day, orders, totals per SKU, fingerprint."""
+        now = settings.get()
+        runs = {}
+        for key in context.partition_keys:
+            variant, window = str(key).split("|")  # dimensions in the order of their names
+            policies = standard_policies(
+                tape[window], ScheduledForecast(scheduled_forecasts[window]), leftover_value_frac=now.planning.leftover_value_frac
+            )
+            params = backtest_params(now, tape[window])
+
+            def replay(seed: int, policy=policies[variant], on=tape[window], under=params):  # noqa: ANN001, ANN202
+                return run_backtest(on, policy, under, seed=seed)
+
+            with ThreadPoolExecutor(THREADS) as pool:
+                runs[str(key)] = SeedRuns(tuple(pool.map(replay, range(now.backtest.lead_time_seeds))))
+            summary = runs[str(key)].results[0].summary
+            context.log.info(f"backtest {variant} on {window}: profit {summary['profit']:,.0f}, fill rate {summary['fill_rate']:.3f}")
+        return runs
+
+    @dg.asset(
+        partitions_def=partitions.window,
+        backfill_policy=ONE_RUN,
+        ins={"backtest": dg.AssetIn(partition_mapping=by_window)},
+        **declared("report", __file__, "backtest", "planning") | {"group_name": "arena"},
+    )
+    def ablation(
+        context: dg.AssetExecutionContext, backtest: dict[str, SeedRuns], tape: dict[str, Tape], settings: ShopSettings
+    ) -> dict[str, pl.DataFrame]:
+        """All variants of a window side by side: profit with paired 95 % intervals over seeds and SKU blocks, share of the bound."""
+        tables = {}
+        for window in context.partition_keys:
+            runs = {variant: backtest[f"{variant}|{window}"].results for variant in VARIANTS}
+            outcome = compare(runs, BASELINE, bound=clairvoyant_bound(tape[window], backtest_params(settings.get(), tape[window])))
+            tables[window] = outcome.table.drop("seconds").with_columns(pl.lit(outcome.bound).alias("clairvoyant_bound"))
+            context.add_asset_metadata(_shown(tables[window], runs), partition_key=window)
+        return tables
+
+    return [tape, scheduled_forecasts, backtest, ablation]
+
+
+def _shown(table: pl.DataFrame, runs: dict[str, tuple[BacktestResult, ...]]) -> dict[str, dg.MetadataValue]:  # type: ignore[type-arg]
+    """Return what the UI shows of a comparison: table, plots, seconds per phase, fingerprints of the first seed."""
+    return {
+        "table": dg.MetadataValue.md(markdown(ablation_table(table))),
+        "profit_difference": dg.MetadataValue.md(png_markdown(ablation_chart(table))),
+        "profit_by_day": dg.MetadataValue.md(png_markdown(days_chart({variant: first.days for variant, (first, *_) in runs.items()}))),
+        "phase_seconds": dg.MetadataValue.json({variant: first.phase_seconds for variant, (first, *_) in runs.items()}),
+        "fingerprints": dg.MetadataValue.json({variant: first.fingerprint() for variant, (first, *_) in runs.items()}),
+    }

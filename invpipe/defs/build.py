@@ -1,0 +1,52 @@
+"""All definitions of one home."""
+
+import dagster as dg
+
+from invpipe.defs.allocation.assets import allocation_assets
+from invpipe.defs.allocation.checks import allocation_checks
+from invpipe.defs.arena.assets import arena_assets
+from invpipe.defs.common import ShopSettings
+from invpipe.defs.contracts.assets import core_tables, shop_history
+from invpipe.defs.contracts.checks import quarantine_within_threshold
+from invpipe.defs.features.assets import feature_assets
+from invpipe.defs.forecast.assets import forecast_assets
+from invpipe.defs.forecast.checks import forecast_checks
+from invpipe.defs.grid.assets import training_grid
+from invpipe.defs.grid.checks import no_censored_cell
+from invpipe.defs.io import FramesIOManager, ObjectsIOManager
+from invpipe.defs.jobs import daily_schedule, jobs
+from invpipe.defs.partitions import Partitions
+from invpipe.defs.report.assets import report
+from invpipe.defs.sources.assets import source_assets
+from invpipe.settings import Settings
+
+
+def build_definitions(home: str | None = None) -> dg.Definitions:
+    """Return assets, checks, jobs and schedules for the settings of a home (INVPIPE_HOME, else .invpipe, where None)."""
+    partitions = Partitions.of(Settings.load(home))
+    return dg.Definitions(
+        assets=[
+            *source_assets(partitions),
+            core_tables,
+            shop_history,
+            training_grid,
+            *feature_assets(partitions),
+            *forecast_assets(partitions),
+            *allocation_assets(partitions),
+            *arena_assets(partitions),
+            report,
+        ],
+        asset_checks=[
+            quarantine_within_threshold,
+            no_censored_cell,
+            *forecast_checks(partitions),
+            *allocation_checks(partitions),
+        ],
+        jobs=jobs(partitions),
+        schedules=[daily_schedule(partitions)],
+        resources={
+            "io_manager": FramesIOManager(home=home),
+            "objects": ObjectsIOManager(home=home),
+            "settings": ShopSettings(home=home),
+        },
+    )

@@ -1,0 +1,59 @@
+"""Jobs: what an operator starts, and the daily schedule."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from invpipe.defs.partitions import Partitions
+
+EXTRACT = ("raw_items", "raw_vendors", "true_demand", *(f"raw_{t}" for t in ("sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")))
+CORE = (
+    *(f"core_{t}" for t in ("items", "vendors", "sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")),
+    "quarantine",
+    "quarantine_counts",
+    "shop_history",
+    "training_grid",
+)
+PLAN = ("features", "demand_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+FOLDS = ("fold_scores",)
+WINDOWS = ("tape", "scheduled_forecasts")
+BACKTESTS = ("backtest",)
+
+#: The daily chain runs in one process: a step costs a tenth of a second instead of one.
+IN_PROCESS = dg.in_process_executor
+
+
+def _job(name: str, description: str, assets: Sequence[str], partitions: dg.PartitionsDefinition | None) -> UnresolvedAssetJobDefinition:  # type: ignore[type-arg]
+    return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description, partitions_def=partitions, executor_def=IN_PROCESS)
+
+
+def jobs(partitions: Partitions) -> list[UnresolvedAssetJobDefinition]:
+    """Return all jobs."""
+    return [
+        _job("daily", "Extract a day, validate the shop, forecast, plan the day's orders.", (*EXTRACT, *CORE, *PLAN), partitions.day),
+        _job("extract", "Extract days without planning them; backfill a range in one run.", EXTRACT, partitions.day),
+        _job("validate_tables_again", "Hold all extracted days against the contracts.", CORE, None),
+        _job("plan", "Forecast and plan a day from the validated shop.", PLAN, partitions.day),
+        _job("validate", "Score walk-forward folds; backfill all folds in one run.", FOLDS, partitions.fold),
+        _job("summarise_folds", "Mean scores over the folds.", ("fold_summary",), None),
+        _job("record", "Tapes and scheduled forecasts of backtest windows.", WINDOWS, partitions.window),
+        _job("backtests", "Replay windows under variants.", BACKTESTS, partitions.backtest),
+        _job("compare", "Compare the variants of a window.", ("ablation",), partitions.window),
+        _job("write_report", "Write the HTML report.", ("report",), None),
+    ]
+
+
+def daily_schedule(partitions: Partitions) -> dg.ScheduleDefinition:
+    """Return the schedule that plans every complete day at 05:30; off until an operator starts it."""
+
+    @dg.schedule(job_name="daily", cron_schedule="30 5 * * *", default_status=dg.DefaultScheduleStatus.STOPPED)
+    def daily_at_0530(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        """Plan the day before the tick; the embedded shop ends on 2017-12-31, later days are skipped with a reason."""
+        day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
+        if not partitions.day.has_partition_key(day):
+            return dg.SkipReason(f"the source has no day {day}; its last one is {partitions.day.get_last_partition_key()}")
+        return dg.RunRequest(run_key=day, partition_key=day)
+
+    return daily_at_0530

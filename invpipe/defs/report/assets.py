@@ -1,0 +1,77 @@
+"""The static HTML report: what the operator hands on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from invpipe.defs.common import declared
+from invpipe.defs.partitions import BASELINE
+from invpipe.history import ShopHistory
+from invpipe.report import Report, render_report
+from invpipe.report.charts import weekly_units
+
+#: Tables that no public data set has; the embedded shop simulates them.
+SIMULATED = ("vendors", "offers", "page views", "stock", "orderable days")
+
+#: File name inside the artifact.
+FILE_NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class HtmlReport:
+    """A self-contained HTML page."""
+
+    html: str
+
+    def save(self, directory: Path) -> None:
+        """Write the page into a new directory."""
+        directory.mkdir()
+        (directory / FILE_NAME).write_text(self.html, encoding="utf-8")
+
+    @classmethod
+    def open(cls, directory: Path) -> "HtmlReport":
+        """Read a page written by :meth:`save`."""
+        return cls((directory / FILE_NAME).read_text(encoding="utf-8"))
+
+
+@dg.asset(
+    io_manager_key="objects",
+    ins={
+        "order_plan": dg.AssetIn(partition_mapping=dg.LastPartitionMapping()),
+        "order_plan_summary": dg.AssetIn(partition_mapping=dg.LastPartitionMapping()),
+    },
+    **declared("report", __file__, "backtest", kinds={"html"}),
+)
+def report(
+    shop_history: ShopHistory,
+    true_demand: pl.DataFrame,
+    fold_scores: dict[str, pl.DataFrame],
+    order_plan: pl.DataFrame,
+    order_plan_summary: pl.DataFrame,
+    ablation: dict[str, pl.DataFrame],
+) -> HtmlReport:
+    """One page with the shop, the fold scores, the order plan with its reasons, and the ablation; opens without a network."""
+    first_window = sorted(ablation)[0]
+    table = ablation[first_window]
+    shop = {
+        "SKUs": len(shop_history.skus),
+        "days": f"{shop_history.first_day} to {shop_history.last_day}",
+        "units sold": int(shop_history.sales_daily["sales_units"].sum()),
+        "units wanted": int(true_demand["demand_units"].sum()),
+        "backtest window": first_window,
+    }
+    page = Report(
+        title="invpipe report",
+        shop=shop,
+        simulated=SIMULATED,
+        weekly=weekly_units(shop_history.sales_daily, true_demand),
+        fold_scores=pl.concat(fold_scores[key] for key in sorted(fold_scores)),
+        order_lines=order_plan,
+        order_summary=order_plan_summary.row(0, named=True),
+        ablation=table,
+        bound=float(table["clairvoyant_bound"][0]),
+        baseline=BASELINE,
+    )
+    return HtmlReport(render_report(page))

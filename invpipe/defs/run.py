@@ -1,0 +1,141 @@
+"""Run jobs from Python on a home: prepare its Dagster instance, skip what is current, show progress.
+
+`materialise` runs one job for what is stale and says what it re-used, judged by the provenance records of the artifacts.
+"""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+import invpipe
+from invpipe.defs.provenance import stale_assets
+from invpipe.errors import SettingsError
+from invpipe.settings import Settings
+
+Say = Callable[[str], object]
+
+
+def prepare_home(home: Path) -> Path:
+    """Make the home's Dagster directory with the project's dagster.yaml, name both in the environment, and return it.
+
+    Raises
+    ------
+    SettingsError
+        Where the package was installed without its dagster.yaml.
+    """
+    package = Path(invpipe.__file__).parent
+    found = [path for path in (package / "dagster.yaml", package.parent / "dagster.yaml") if path.is_file()]
+    if not found:
+        msg = f"dagster.yaml is neither in the package nor beside it ({package}); install invpipe again"
+        raise SettingsError(msg)
+    dagster_home = (home / "dagster").absolute()
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(found[0], dagster_home / "dagster.yaml")
+    os.environ["INVPIPE_HOME"] = str(home.absolute())
+    os.environ["DAGSTER_HOME"] = str(dagster_home)
+    return dagster_home
+
+
+class _ProgressHandler(logging.Handler):
+    """Passes on what assets say and how long steps took."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__(logging.INFO)
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+        event: dg.DagsterEvent | None = meta.get("dagster_event")
+        if event is None and meta.get("orig_message"):
+            self.say(f"    {meta['orig_message']}")
+        elif event is not None and event.event_type == dg.DagsterEventType.STEP_SUCCESS:
+            self.say(f"    {event.step_key} done in {event.step_success_data.duration_ms / 1000:.1f} s")
+
+
+def progress_logger(say: Say) -> dg.LoggerDefinition:
+    """Return a Dagster logger that tells `say` about progress, line by line."""
+
+    @dg.logger
+    def progress(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("invpipe.progress", logging.INFO)
+        logger.addHandler(_ProgressHandler(say))
+        return logger
+
+    return progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a phase did: artifacts made anew and re-used, and its wall-clock seconds."""
+
+    made: int
+    reused: int
+    seconds: float
+
+
+def materialise(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    job_name: str,
+    partitions: Sequence[str] = (),
+) -> Outcome:
+    """Run a job for its stale artifacts.
+
+    Parameters
+    ----------
+    definitions
+        Of the home; must hold a logger named "progress".
+    instance
+        Dagster instance of the home.
+    settings
+        Settings of the home.
+    job_name
+        Job to run.
+    partitions
+        Partition keys wanted of the job's partitioned assets, consecutive; empty for an unpartitioned job.
+
+    Raises
+    ------
+    Exception
+        Whatever a step raises; finished artifacts stay.
+    """
+    began = time.perf_counter()
+    job = definitions.resolve_job_def(job_name)
+    graph = definitions.resolve_asset_graph()
+    keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    wanted = {key: list(partitions) for key in keys if graph.get(dg.AssetKey(key)).partitions_def is not None}
+    specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.key.to_user_string() in keys]
+    stale = stale_assets(specs, settings, wanted)
+    total = sum(len(wanted.get(key, [""])) for key in keys)
+    if not stale:
+        return Outcome(0, total, time.perf_counter() - began)
+    chosen = _with_siblings({key for key, _ in stale}, graph)
+    tags = {}
+    if partitions and any(partition is not None for _, partition in stale):
+        order = {key: i for i, key in enumerate(partitions)}
+        span = sorted({partition for _, partition in stale if partition is not None}, key=lambda key: order[key])
+        tags = {"dagster/asset_partition_range_start": span[0], "dagster/asset_partition_range_end": span[-1]}
+    job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(key) for key in sorted(chosen)],
+        tags=tags,
+        run_config={"loggers": {"progress": {}}},
+    )
+    made = len(stale)
+    return Outcome(made, total - made, time.perf_counter() - began)
+
+
+def _with_siblings(keys: set[str], graph: Any) -> set[str]:  # noqa: ANN401 - Dagster does not export its graph's type
+    """Add the assets that one step makes together with the given ones."""
+    chosen = set(keys)
+    for key in keys:
+        chosen |= {sibling.to_user_string() for sibling in graph.get(dg.AssetKey(key)).execution_set_asset_keys}
+    return chosen

@@ -1,0 +1,237 @@
+"""The report: one static HTML page that needs nothing but itself.
+
+No script, font or picture is loaded from anywhere: charts are SVG elements of the page. It follows the reader's choice of light or dark,
+fits a phone, and reads in order without its pictures. The same :class:`Report` gives the same bytes; a time is only shown where a caller
+puts it into the notes. All texts are escaped.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import polars as pl
+
+from invpipe.report import charts, tables
+from invpipe.report.charts import Chart
+from invpipe.report.images import svg
+
+#: Order lines shown unless told otherwise.
+ORDER_LINES = 15
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a636e; --ground: #fff; --line: #d5dae0; --mark: #fff1cc; --on-mark: #5c4300; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7eb; --soft: #a2abb6; --ground: #15181c; --line: #363c44; --mark: #4a3b10; --on-mark: #ffe3a0; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; color: var(--ink); background: var(--ground); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 1rem 1rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 .5rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
+p { max-width: 46rem; margin: .5rem 0; }
+.soft, figcaption, caption { color: var(--soft); }
+.simulated { display: inline-block; padding: .1rem .5rem; border-radius: .3rem; background: var(--mark); color: var(--on-mark); }
+nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 1rem 0; padding: 0; }
+a { color: inherit; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .75rem 1rem; margin: 1rem 0; }
+dt { color: var(--soft); font-size: .85rem; }
+dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.figures { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
+figure { margin: 1rem 0; max-width: 35rem; min-width: 0; flex: 1 1 28rem; }
+figure .scroll > svg { display: block; max-width: 100%; min-width: 26rem; height: auto; }
+figcaption, caption { font-size: .9rem; text-align: left; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: .75rem 0; font-size: .9rem; }
+caption { padding-bottom: .4rem; max-width: 46rem; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+thead th { vertical-align: bottom; }
+tbody th { font-weight: 500; white-space: nowrap; }
+.long { min-width: 20rem; }
+.short { white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+thead .number { white-space: normal; }
+a:focus-visible, .scroll:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
+@media print { .scroll { overflow: visible; } figure { break-inside: avoid; } }
+""".strip()
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What one page tells.
+
+    Parameters
+    ----------
+    title
+        Heading of the page.
+    shop
+        Facts of the shop by name, such as SKUs, days, units sold.
+    simulated
+        Names of the tables that are simulated; said on top.
+    weekly
+        Units per week, rows of :func:`invpipe.report.charts.weekly_units`; None: the section is left out, as for all frames below.
+    fold_scores
+        Rows of :func:`invpipe.forecast.scores.score_fold`, all folds.
+    order_lines, order_summary
+        Lines and summary of an order plan; the summary's capital_price is drawn as a line. A column title of the lines is shown.
+    ablation, bound, baseline
+        Table of an ablation, the clairvoyant bound on the profit, and the policy the differences are taken to.
+    days
+        Per policy the frame of days of one backtest.
+    notes
+        Lines on where all of this comes from: versions, seeds, hashes, paths.
+    """
+
+    title: str
+    shop: Mapping[str, object] = field(default_factory=dict)
+    simulated: Sequence[str] = ()
+    weekly: pl.DataFrame | None = None
+    fold_scores: pl.DataFrame | None = None
+    order_lines: pl.DataFrame | None = None
+    order_summary: Mapping[str, str | int | float] = field(default_factory=dict)
+    ablation: pl.DataFrame | None = None
+    bound: float = float("nan")
+    baseline: str = ""
+    days: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>\n"
+
+
+def _figure(chart: Chart, name: str, caption: str) -> str:
+    drawn = svg(chart, caption, name)
+    return f'<figure><div class="scroll" tabindex="0">{drawn}</div><figcaption>{escape(caption)}</figcaption></figure>\n'
+
+
+def _figures(*figures: str) -> str:
+    return f'<div class="figures">\n{"".join(figures)}</div>\n'
+
+
+def _table(frame: pl.DataFrame, caption: str) -> str:
+    return f'<div class="scroll" tabindex="0">\n{tables.html_table(frame, caption)}</div>\n'
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    """Return the facts as a list of terms, each value written as in a table."""
+    pairs = ((name, tables.cells(pl.DataFrame({name: [value]}))[0][0]) for name, value in facts.items() if value not in ("", None))
+    rows = "".join(f"<div><dt>{escape(tables.heading(name))}</dt><dd>{escape(value)}</dd></div>\n" for name, value in pairs)
+    return f"<dl>\n{rows}</dl>\n" if rows else ""
+
+
+def _shop(report: Report) -> str:
+    out = _facts(report.shop)
+    if report.weekly is not None:
+        out += _figures(_figure(charts.demand_chart(report.weekly), "demand", "Units per week over all SKUs."))
+    return out
+
+
+def _forecast(scores: pl.DataFrame) -> str:
+    scored_on = " and ".join(scores["scored_on"].unique(maintain_order=True))
+    out = _paragraph(
+        f"Walk-forward over {scores['fold'].n_unique()} folds: every method knows the days up to a cutoff and is scored on those "
+        f"after it ({scored_on}). Pinball loss: lower is better; 90 vs zero below 1 beats the forecast that nothing sells. A forecast is "
+        "calibrated at .9 where P(y<q90) ≤ .9 ≤ P(y≤q90). Plain coverage of an 80 % interval says little where most days sell nothing: it "
+        "stands beside that of the interval [0, 0]. A whole law has a randomised coverage, which should be .8."
+    )
+    out += _table(tables.fold_table(scores), "Mean scores over the folds, by target and method.")
+    return out + _figures(
+        _figure(charts.fold_scores_chart(scores), "folds", "Pinball loss at .9 per fold and method; 1 is the forecast that nothing sells."),
+        _figure(charts.calibration_chart(scores), "bracket", "Bracket P(y<q90) to P(y≤q90) per fold; it should hold the line at .9."),
+        _figure(charts.coverage_chart(scores), "coverage", "Randomised coverage of the 80 % interval of window demand; .8 is right."),
+    )
+
+
+def _orders(lines: pl.DataFrame, summary: Mapping[str, str | int | float]) -> str:
+    out = _facts(summary)
+    if lines.is_empty():
+        return out + _paragraph("Nothing is ordered.")
+    shown = tables.order_lines_table(lines, ORDER_LINES)
+    out += _table(shown, f"The first {len(shown):,} of {len(lines):,} order lines, highest value per capital of the last lot first.")
+    price = float(summary.get("capital_price", 0.0))
+    caption = f"What the last lot of each line earns per unit of capital, best lines first; dashed: the capital price, {price:.3f}."
+    return out + _figures(
+        _figure(charts.vendor_chart(lines), "vendors", "Order value by vendor."),
+        _figure(charts.capital_chart(lines, price), "capital", caption),
+    )
+
+
+def _arena(report: Report, table: pl.DataFrame) -> str:
+    seeds = int(table["n_seeds"].max() or 0)  # type: ignore[arg-type]
+    bound = f"No policy can earn more than the clairvoyant bound of {report.bound:,.0f}. " if report.bound == report.bound else ""
+    out = _paragraph(
+        f"Every policy replays the same days under the same {seeds} lead-time seed{'s' * (seeds != 1)}. {bound}Differences are to "
+        f"{report.baseline or 'the baseline'}, with 95 % intervals over seeds and SKU blocks; an interval that holds 0 decides nothing."
+    )
+    out += _table(tables.ablation_table(table), "Policies by profit; ending stock counts at its liquidation value.")
+    figures = [_figure(charts.ablation_chart(table), "difference", "Profit difference to the baseline with its 95 % interval.")]
+    if table["share_of_clairvoyant_frac"].is_not_null().any():
+        figures.append(_figure(charts.bound_share_chart(table), "share", "Profit as a share of the clairvoyant bound."))
+    if report.days:
+        figures.append(_figure(charts.days_chart(report.days), "days", "Profit to date and stock per day and policy, one lead-time seed."))
+    return out + _figures(*figures)
+
+
+def _sections(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Yield id, heading and content of every section that has something to tell."""
+    if report.shop or report.weekly is not None:
+        yield "shop", "The shop", _shop(report)
+    if report.fold_scores is not None:
+        yield "forecast", "Forecast", _forecast(report.fold_scores)
+    if report.order_lines is not None:
+        yield "orders", "Order plan", _orders(report.order_lines, report.order_summary)
+    if report.ablation is not None:
+        yield "arena", "Replay of policies", _arena(report, report.ablation)
+    if report.notes:
+        lines = "".join(f"<li>{escape(note)}</li>\n" for note in report.notes)
+        yield "notes", "Provenance", f'<ul class="soft">\n{lines}</ul>\n'
+
+
+def render_report(report: Report) -> str:
+    """Return the page.
+
+    Raises
+    ------
+    InvpipeError
+        Where a frame lacks a column.
+    """
+    sections = list(_sections(report))
+    links = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading, _ in sections)
+    simulated = ""
+    if report.simulated:
+        simulated = f'<p><strong class="simulated">Simulated</strong> tables: {escape(", ".join(report.simulated))}.</p>\n'
+    body = "".join(f'<section id="{name}">\n<h2>{heading}</h2>\n{content}</section>\n' for name, heading, content in sections)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(report.title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n<main>\n"
+        f'<h1>{escape(report.title)}</h1>\n{simulated}<nav aria-label="Sections"><ul>{links}</ul></nav>\n{body}</main>\n</body>\n</html>\n'
+    )
+
+
+def write_report(path: str | Path, report: Report) -> Path:
+    """Write the page to `path`, whole or not at all, making its directory where needed.
+
+    Raises
+    ------
+    InvpipeError
+        Where a frame lacks a column.
+    """
+    path = Path(path)
+    page = render_report(report).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(page)
+        draft.chmod(0o644)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path

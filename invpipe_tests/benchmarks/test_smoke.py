@@ -1,0 +1,117 @@
+"""Every benchmark runs, at sizes that say nothing about speed."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import date
+
+import polars as pl
+import pytest
+
+from invpipe import bench
+from invpipe.forecast import ForecastParams
+from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
+from invpipe_tests.benchmarks import arena_reference, window_law
+
+
+def test_allocation_compares_the_methods_on_one_problem() -> None:
+    """Prevents a benchmark that no longer runs when somebody wants a figure, or compares plans of different problems."""
+    small, larger = bench.bench_allocation(sizes=(40, 80), seed=3)
+    assert (small["rows"], larger["rows"], small["seed"]) == (40, 80, 3)
+    for row in (small, larger):
+        assert row["exact_expected_value"] >= row["greedy_expected_value"] > 0
+        assert row["lp_over_exact"] > 0
+
+
+def test_allocation_problem_is_the_same_each_time() -> None:
+    """Prevents figures that cannot be repeated."""
+    keep = ("exact_expected_value", "lp_expected_value", "greedy_expected_value", "exact_gap_frac")
+    first, second = (bench.bench_allocation(sizes=(60,), seed=1)[0] for _ in range(2))
+    assert [first[name] for name in keep] == [second[name] for name in keep]
+
+
+def test_arena_replays_a_stored_tape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a benchmark that no longer runs, and one that counts other events than the tape has."""
+    monkeypatch.setattr(arena_reference, "reference_ratio", lambda: 7.0)
+    (row,) = bench.bench_arena(skus=200, days=5, demand=50, views=100, deltas=80)
+    assert 5 * (30 + 60 + 50) < row["events"] <= 5 * (50 + 100 + 80)
+    assert row["sku_days_per_cpu_second"] > 0
+    assert row["reference_ratio"] == 7.0
+
+
+def test_arena_runs_without_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents `invpipe bench arena` from failing where only the package is installed."""
+    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda _: None)
+    assert "reference_ratio" not in bench.bench_arena(skus=50, days=3, demand=5, views=5, deltas=5)[0]
+
+
+def test_kernel_beats_the_reference() -> None:
+    """Prevents a ratio that is upside down."""
+    assert arena_reference.reference_ratio(50, 20) > 1
+
+
+def test_features_and_sources_run() -> None:
+    """Prevents benchmarks that no longer run when somebody wants a figure."""
+    (features,) = bench.bench_features(skus=30, days=60, cells=500)
+    assert (features["cells"], features["seed"]) == (500, 0)
+    assert features["values_per_second"] == pytest.approx(24 * features["cells_per_second"])
+    (sources,) = bench.bench_sources(skus=30, days=60, days_per_chunk=25)
+    assert sources["rows"] > 60
+
+
+def test_window_law_of_the_package_scores_every_method() -> None:
+    """Prevents a table without the baselines that give the figure its meaning."""
+    rows = bench.bench_window_law(skus=150, rounds=5, threads=1)
+    assert [row["method"] for row in rows][:2] == ["window law", "zero"]
+    assert len(rows) == 4
+    assert rows[0]["fit_seconds"] > 0
+    assert all("fit_seconds" not in row for row in rows[1:])
+    assert all(math.isfinite(row["pinball_90"]) for row in rows)
+
+
+def test_window_law_yardstick_runs() -> None:
+    """Prevents the yardstick from breaking unseen: its own data take minutes."""
+    tables = synthetic_shop(SyntheticShopParams(n_skus=60, n_days=200, first_day=date(2017, 1, 1)))
+    sales = tables.demand_daily.select("sku", "day", pl.col("demand_units").alias("sales_units"), revenue=pl.lit(0.0))
+    history = window_law.always_orderable(tables.items, sales, tables.first_day, tables.last_day)
+    yardstick = window_law.Yardstick("small", history, 14, (150, 180), 10_000)
+    params = ForecastParams(daily_taus=(), rounds=5, origins=3, window_days=(14,), threads=1)
+    rows = pl.DataFrame(list(window_law.run(yardstick, params)))
+    assert rows["cutoff"].unique().sort().to_list() == [150, 180]
+    assert "window law" in rows["method"]
+    assert rows["pinball_90"].is_finite().all()
+
+
+def test_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents figures that no program can read, or that lack what they were measured on."""
+    assert bench.main(["allocation", "--sizes", "40", "50", "--seed", "2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["rows"] for row in document["benchmarks"]["allocation"]] == [40, 50]
+    assert set(document["machine"]) == {"python", "system", "cpus"}
+
+
+def test_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents a command without readable output."""
+    assert bench.main(["sources", "--skus", "20", "--days", "30"]) == 0
+    assert "validate_seconds" in capsys.readouterr().out
+
+
+def test_all_runs_each_benchmark_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents a benchmark that "all" forgets."""
+    monkeypatch.setattr(bench, "BENCHMARKS", {name: lambda: [{"figure": 1}] for name in bench.BENCHMARKS})
+    assert bench.main(["all", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["benchmarks"]) == ["allocation", "arena", "features", "sources", "window-law"]
+
+
+def test_wrong_name_and_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents a misspelt benchmark from doing nothing, and options of one from being ignored by another."""
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["alocation"])
+    assert "invalid choice: 'alocation'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["sources", "--sizes", "3"])
+    assert "unrecognized arguments: --sizes" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["sources", "--skus", "0"])
+    assert "argument --skus: '0' is no whole number >= 1" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""The window model on shops whose rates are known; its dispersion from the definition."""
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import optimize
+
+from invpipe.errors import ForecastError
+from invpipe.features import FeatureStore
+from invpipe.forecast import DemandForecaster, ForecastParams
+from invpipe.forecast.baselines import gamma_poisson, zero
+from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage
+from invpipe.forecast.window import LOG_SIZE_BOUNDS, Dispersion, WindowModel, fit_dispersion, fit_size
+from invpipe.history import ShopHistory
+from invpipe_tests.oracles import forecast as oracle
+from invpipe_tests.unit.forecast.conftest import WINDOW_DAYS, KnownShop
+
+WINDOW = [(1, WINDOW_DAYS)]
+
+
+def test_known_demand_is_recovered(known_shop: KnownShop) -> None:
+    """Prevents a biased mean, a law that is too narrow or too wide, and a model that is no better than a prior with counts."""
+    params = ForecastParams(threads=1, rounds=40, learning_rate=0.15, window_days=(7, WINDOW_DAYS), daily_taus=())
+    law = DemandForecaster.fit(known_shop.history, known_shop.cutoff, params).window_demand(WINDOW).law()
+    units = known_shop.demand_units
+    assert law.mean.sum() == pytest.approx(known_shop.expected_units.sum(), rel=0.06)
+    assert np.corrcoef(law.mean, known_shop.expected_units)[0, 1] > 0.9
+    assert bracket(units, law.quantile(0.9), 0.9)[2] < 1.5
+    assert randomised_coverage(law, units) == pytest.approx(0.8, abs=0.06)
+    loss = pinball_loss(units, law.quantile(0.9), 0.9)
+    for baseline in (gamma_poisson, zero):
+        rival = baseline(known_shop.history, known_shop.cutoff, WINDOW).law()
+        assert loss < pinball_loss(units, rival.quantile(0.9), 0.9)
+
+
+def test_size_is_the_likeliest() -> None:
+    """Prevents a likelihood with a lost term: compared with a search over the definition of the probabilities."""
+    g = np.random.default_rng(4)
+    mean = g.gamma(1.0, 3.0, 300) + 0.05
+    units = g.poisson(mean * g.gamma(1.5, 1 / 1.5, 300)).astype(float)
+
+    def loss(log_size: float) -> float:
+        return -sum(np.log(oracle.pmf(m, np.exp(log_size), int(y))) for m, y in zip(mean, units, strict=True))
+
+    wanted = optimize.minimize_scalar(loss, bounds=(-2, 3), method="bounded").x
+    assert fit_size(mean, units) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_size_stays_within_its_bounds() -> None:
+    """Prevents an endless search where counts vary less than Poisson, or hardly at all."""
+    assert fit_size(np.full(400, 2.0), np.full(400, 2.0)) == pytest.approx(LOG_SIZE_BOUNDS[1], abs=0.01)
+    rare = np.zeros(4000)
+    rare[0] = 5000.0
+    assert fit_size(np.full(4000, 1.25), rare) == pytest.approx(LOG_SIZE_BOUNDS[0], abs=0.01)
+
+
+def test_size_is_fitted_per_class_of_the_mean() -> None:
+    """Prevents one dispersion for fast and slow sellers: two classes with sizes 0.5 and 8 are told apart."""
+    g = np.random.default_rng(5)
+    mean = np.concatenate([g.uniform(0.4, 0.6, 3000), g.uniform(9.0, 11.0, 3000)])
+    size = np.repeat([0.5, 8.0], 3000)
+    units = g.poisson(mean * g.gamma(size) / size).astype(float)
+    log_mean, log_size = fit_dispersion(mean, units)
+    assert len(log_mean) == 12
+    assert (np.diff(log_mean) > 0).all()
+    assert np.exp(log_size[:6]) == pytest.approx(np.full(6, 0.5), rel=0.5)
+    assert np.exp(log_size[6:]) == pytest.approx(np.full(6, 8.0), rel=0.6)
+    dispersion = Dispersion((7,), (log_mean,), (log_size,))
+    assert dispersion.size(np.array([0.5]), 7)[0] < 1 < dispersion.size(np.array([10.0]), 7)[0]
+
+
+def test_size_between_window_lengths_is_interpolated_and_flat_outside() -> None:
+    """Prevents jumps between window lengths and sizes that run away beyond the trained ones."""
+    flat = (np.array([0.0]), np.array([0.0]))
+    dispersion = Dispersion((7, 28), flat, (np.array([1.0]), np.array([3.0])))
+    mean = np.array([0.1, 1.0, 50.0])
+    for days, log_size in ((1, 1.0), (7, 1.0), (14, 2.0), (28, 3.0), (366, 3.0)):
+        np.testing.assert_allclose(dispersion.size(mean, days), np.full(3, np.exp(log_size)), rtol=1e-12)
+
+
+def test_zero_mean_has_a_size() -> None:
+    """Prevents log(0) for a SKU nobody buys."""
+    assert np.isfinite(Dispersion((7,), (np.array([0.0, 1.0]),), (np.array([0.0, 1.0]),)).size(np.zeros(1), 7)).all()
+
+
+def test_too_short_a_history_is_an_error(history: ShopHistory, quick: ForecastParams) -> None:
+    """Prevents a model trained on no window: 28 days of history and a window of 7 need 36 days."""
+    day = history.first_day + timedelta(days=34)
+    with pytest.raises(
+        ForecastError,
+        match=rf"the history has 35 days up to {day}; a window of 7 days after 28 days of history needs 36; choose a later cutoff",
+    ):
+        WindowModel.fit(FeatureStore.of(history.until(day)), quick)
+    WindowModel.fit(FeatureStore.of(history.until(day + timedelta(days=1))), quick)
+
+
+def test_no_sale_in_any_training_window_is_an_error(history: ShopHistory, quick: ForecastParams) -> None:
+    """Prevents the logarithm of a rate of zero."""
+    early = history.sales_daily.filter(pl.col("day") <= history.first_day + timedelta(days=5))
+    dead = ShopHistory.from_frames(items=history.items, sales_daily=early, orderable_daily=history.orderable_daily)
+    with pytest.raises(ForecastError, match=r"no units sold in [\d]+ training windows up to .*; the forecaster needs at least one sale"):
+        WindowModel.fit(FeatureStore.of(dead), quick)
+
+
+def test_capped_training_cells_still_train(known_shop: KnownShop) -> None:
+    """Prevents a crash or a lost window length where cells are sampled."""
+    params = ForecastParams(threads=1, rounds=20, window_days=(7, WINDOW_DAYS), max_window_cells=4000, daily_taus=())
+    forecaster = DemandForecaster.fit(known_shop.history, known_shop.cutoff, params)
+    assert forecaster.window.dispersion.window_days == (7, WINDOW_DAYS)
+    total = forecaster.window_demand(WINDOW).mean.sum()
+    assert total == pytest.approx(known_shop.expected_units.sum(), rel=0.25)

@@ -1,0 +1,111 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from invpipe.errors import InvpipeError
+from invpipe.report.tables import ablation_table, cells, fold_table, html_table, markdown, order_lines_table, text
+from invpipe_tests.unit.report.examples import HOSTILE, ablation, plan_lines, scores
+
+
+def test_fold_table_is_the_mean_over_folds() -> None:
+    """Prevents a headline that is one fold's figure, and rows that swap targets or methods."""
+    table = fold_table(scores())
+    assert table.select("target", "method", "folds").rows() == [
+        ("window", "window law", 3),
+        ("window", "zero", 3),
+        ("daily", "quantile boosters", 3),
+        ("daily", "zero", 3),
+    ]
+    assert table["90_vs_zero"][0] == pytest.approx(0.6)
+
+
+def test_undefined_folds_do_not_spoil_the_mean() -> None:
+    """Prevents a fold without sales from turning the mean into NaN, and absent scores from reading as 0."""
+    table = fold_table(scores())
+    assert table["90_vs_zero"][2] == pytest.approx(0.9)
+    assert table["rps"].to_list() == [pytest.approx(0.3), None, None, None]
+
+
+def test_fold_table_names_the_missing_column() -> None:
+    """Prevents an error deep in Polars that does not say which table is wrong."""
+    with pytest.raises(InvpipeError, match="fold scores lack 1 of 12 columns, first 'rps'; found fold, "):
+        fold_table(scores().drop("rps"))
+
+
+def test_ablation_table_puts_the_best_policy_first() -> None:
+    """Prevents a table whose order depends on the order of the runs, and cents that suggest precision."""
+    table = ablation_table(ablation())
+    assert table["policy"].to_list() == [HOSTILE, "ewma_greedy", "order_nothing"]
+    assert table["profit"].to_list() == [1501, 1000, -250]
+    assert table["of_bound"].to_list() == [0.75, 0.5, None]
+    assert table["fill_rate"][0] == 0.812
+    assert table.select("difference", "from", "to").row(0) == (501, 401, 601)
+
+
+def test_order_lines_keep_their_order_and_reason() -> None:
+    """Prevents lines without the sentence that justifies them."""
+    lines, _ = plan_lines()
+    table = order_lines_table(lines, 3)
+    assert table["sku"].to_list() == lines["sku"].head(3).to_list()
+    assert table.columns[-1] == "reason"
+    assert "title" in table.columns
+    assert "title" not in order_lines_table(lines.drop("title"), 3).columns
+    with pytest.raises(InvpipeError, match="-1 order lines asked for; ask for 0 or more"):
+        order_lines_table(lines, -1)
+
+
+def test_numbers_keep_the_digits_that_matter() -> None:
+    """Prevents 0.0 for a loss of .012 and seven digits for money."""
+    frame = pl.DataFrame(
+        {
+            "count": [1234567, None],
+            "share": [0.01234, float("nan")],
+            "price": [12.345, -0.5],
+            "money": [123456.7, float("inf")],
+            "flag": [True, None],
+        }
+    )
+    assert cells(frame) == [["1,234,567", "0.012", "12.35", "123,457", "True"], ["–", "–", "-0.50", "∞", "–"]]
+
+
+def test_markdown_survives_hostile_texts() -> None:
+    """Prevents a title with a pipe or a tag from breaking the table or the page that shows it."""
+    written = markdown(pl.DataFrame({"a_name": [HOSTILE + "\nnext"], "n": [1]}))
+    lines = written.splitlines()
+    assert lines[:2] == ["| a name | n |", "| --- | ---: |"]
+    assert len(lines) == 3
+    assert lines[2].replace("\\|", "").count("|") == 3
+    assert "<script>" not in written
+
+
+def test_html_table_is_escaped_and_has_scopes() -> None:
+    """Prevents injected markup, and tables a screen reader cannot follow."""
+    written = html_table(pl.DataFrame({"name": [HOSTILE], "n": [1]}), HOSTILE)
+    assert "<script>" not in written
+    assert written.count("&lt;script&gt;") == 2
+    assert '<th scope="col" class="number">n</th>' in written
+    assert '<th scope="row">' in written
+
+
+def test_text_aligns_and_wraps_reasons_below() -> None:
+    """Prevents order lines that no terminal can show."""
+    frame = pl.DataFrame({"sku": ["A", "LONG"], "order_units": [5, 1200], "reason": ["why " * 20, "short"]})
+    assert text(frame, width=60).splitlines() == [
+        "      order",
+        "sku   units",
+        "----  -----",
+        "A         5",
+        "    why why why why why why why why why why why why why why",
+        "    why why why why why why",
+        "LONG  1,200",
+        "    short",
+    ]
+
+
+@pytest.mark.parametrize("write", [markdown, text, lambda frame: html_table(frame, "none")])
+def test_empty_frames_give_their_headings(write) -> None:
+    """Prevents a run without orders from ending in an error."""
+    assert "order" in write(pl.DataFrame(schema={"order": pl.Int64, "why": pl.String}))
