@@ -17,7 +17,9 @@ from invpipe.settings import DEFAULT_HOME, Settings, write_settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 an error of invpipe, 2 a wrong call."""
-    parser = argparse.ArgumentParser(prog="invpipe", description="From a shop's raw tables to a certified order plan and an honest backtest.")
+    parser = argparse.ArgumentParser(
+        prog="invpipe", description="From a shop's raw tables to a certified order plan and an honest backtest."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="run the whole chain on the embedded shop and print what comes out")
     demo.add_argument("--skus", type=int, help="size of the sample of SKUs; 0 takes all 67,845 (default: as before, at first 2,000)")
@@ -54,7 +56,7 @@ def run_demo(home: Path, skus: int | None) -> int:
     if skus is not None:
         write_settings(home, embedded={"skus": skus})
     settings = Settings.load(home)
-    from invpipe.demo import show_results  # heavy imports after the quick checks
+    from invpipe.defs.demo import show_results  # heavy imports after the quick checks
 
     made = show_results(home, settings, say=lambda line: print(line, flush=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

@@ -201,6 +201,8 @@ class Settings(BaseSettings):
         Where the shop's tables come from.
     seed
         Seed of everything random after the source: training, lead-time noise.
+    threads
+        Folds or replays at the same time; no result depends on it, so it is part of no hash.
     quarantine_threshold_frac
         Largest share of a table's rows that may break its contract before the check of the table fails.
     embedded, folds, forecast, planning, backtest
@@ -216,6 +218,7 @@ class Settings(BaseSettings):
     home: Path = DEFAULT_HOME
     source: Literal["embedded"] = "embedded"
     seed: int = Field(default=0, ge=0)
+    threads: int = Field(default=2, ge=1)
     quarantine_threshold_frac: Fraction = 0.01
     embedded: EmbeddedSettings = EmbeddedSettings()
     folds: FoldSettings = FoldSettings()
@@ -264,14 +267,14 @@ class Settings(BaseSettings):
             raise SettingsError(_explain(error, file, from_environment)) from error
 
     def settings_hash(self, *names: str) -> str:
-        """Return the SHA-256, in hex, of the named settings or sections; without names, of all of them. ``home`` never counts.
+        """Return the SHA-256, in hex, of the named settings or sections; without names, of all but ``home`` and ``threads``.
 
         Raises
         ------
         SettingsError
             A name is no setting.
         """
-        values = self.model_dump(mode="json", exclude={"home"})
+        values = self.model_dump(mode="json", exclude={"home", "threads"})
         unknown = sorted(set(names) - set(values))
         if unknown:
             msg = f"{unknown[0]!r} is no setting an artifact can depend on; allowed: {', '.join(sorted(values))}"

@@ -1,7 +1,8 @@
 """The allocation problem of one day, from what the history says at its end.
 
-Rows are SKUs with a vendor in stock: the cheapest unit cost, ties to the vendor first in the alphabet. The protection window of a row is its vendor's mean
-lead time, rounded up, plus the review period. Stock on hand is the opening stock of the day (its last row) less the day's sales.
+Rows are SKUs with a vendor in stock: the cheapest unit cost, ties to the vendor first in the alphabet. The protection window of a row is
+its vendor's mean lead time, rounded up, plus the review period. Stock on hand is the opening stock of the day (its last row) less the
+day's sales.
 
 Limit: the contracts know no table of open orders, so units on their way are not counted; a shop that plans again before an order
 has arrived must lower the capital or wait out the lead time.
@@ -129,7 +130,9 @@ def daily_problem(history: ShopHistory, day: date, demand: WindowDemand, params:
     window_of = {last: j for j, (first, last) in enumerate(demand.windows) if first == 1}
     missing = sorted(set(days.tolist()) - set(window_of))
     if missing:
-        msg = f"the forecast lacks {len(missing)} windows, first (1, {missing[0]}); forecast protection_windows(history, review_period_days)"
+        msg = (
+            f"the forecast lacks {len(missing)} windows, first (1, {missing[0]}); forecast protection_windows(history, review_period_days)"
+        )
         raise AllocationError(msg)
     window = np.array([window_of[d] for d in days.tolist()])
     sku_row = pl.Series(demand.skus).search_sorted(rows["sku"]).to_numpy()

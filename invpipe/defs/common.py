@@ -15,7 +15,7 @@ OWNERS = ("team:operations",)
 ONE_RUN = dg.BackfillPolicy.single_run()
 
 
-class ShopSettings(dg.ConfigurableResource):
+class ShopSettings(dg.ConfigurableResource["ShopSettings"]):
     """Settings of the home the run works on.
 
     Parameters

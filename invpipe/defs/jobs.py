@@ -8,7 +8,12 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from invpipe.defs.partitions import Partitions
 
-EXTRACT = ("raw_items", "raw_vendors", "true_demand", *(f"raw_{t}" for t in ("sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")))
+EXTRACT = (
+    "raw_items",
+    "raw_vendors",
+    "true_demand",
+    *(f"raw_{t}" for t in ("sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")),
+)
 CORE = (
     *(f"core_{t}" for t in ("items", "vendors", "sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")),
     "quarantine",
@@ -25,8 +30,10 @@ BACKTESTS = ("backtest",)
 IN_PROCESS = dg.in_process_executor
 
 
-def _job(name: str, description: str, assets: Sequence[str], partitions: dg.PartitionsDefinition | None) -> UnresolvedAssetJobDefinition:  # type: ignore[type-arg]
-    return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description, partitions_def=partitions, executor_def=IN_PROCESS)
+def _job(name: str, description: str, assets: Sequence[str], partitions: dg.PartitionsDefinition | None) -> UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(
+        name, dg.AssetSelection.assets(*assets), description=description, partitions_def=partitions, executor_def=IN_PROCESS
+    )
 
 
 def jobs(partitions: Partitions) -> list[UnresolvedAssetJobDefinition]:

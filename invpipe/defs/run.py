@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import dagster as dg
 
 import invpipe
-from invpipe.defs.provenance import stale_assets
-from invpipe.errors import SettingsError
+from invpipe.defs.provenance import name_of, stale_assets
+from invpipe.errors import ProvenanceError, SettingsError
 from invpipe.settings import Settings
 
 Say = Callable[[str], object]
@@ -100,10 +100,13 @@ def materialise(
     job_name
         Job to run.
     partitions
-        Partition keys wanted of the job's partitioned assets, consecutive; empty for an unpartitioned job.
+        Partition keys wanted of the job's partitioned assets, consecutive and in the order of their definition (of multi-partitions the
+        keys of a rectangle); empty for an unpartitioned job.
 
     Raises
     ------
+    ProvenanceError
+        Where the job ended well but an artifact is still missing or stale.
     Exception
         Whatever a step raises; finished artifacts stay.
     """
@@ -113,27 +116,32 @@ def materialise(
     keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
     wanted = {key: list(partitions) for key in keys if graph.get(dg.AssetKey(key)).partitions_def is not None}
     specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.key.to_user_string() in keys]
-    stale = stale_assets(specs, settings, wanted)
     total = sum(len(wanted.get(key, [""])) for key in keys)
+    stale = stale_assets(specs, settings, wanted)
+    if stale:
+        job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(key) for key in sorted(_with_siblings({key for key, _ in stale}, graph))],
+            tags=_range_tags(partitions, {partition for _, partition in stale if partition is not None}),
+            run_config={"loggers": {"progress": {}}},
+        )
+        left = stale_assets(specs, settings, wanted)
+        if left:
+            (key, partition), reason = next(iter(left.items()))
+            msg = f"job {job_name} left {len(left)} of {len(stale)} artifacts stale, first {name_of((key, partition))}: {reason}"
+            raise ProvenanceError(msg)
+    return Outcome(len(stale), total - len(stale), time.perf_counter() - began)
+
+
+def _range_tags(partitions: Sequence[str], stale: Collection[str]) -> dict[str, str]:
+    """Return the tags of a run over the stale partitions: from the first to the last of them, of multi-partitions over all."""
     if not stale:
-        return Outcome(0, total, time.perf_counter() - began)
-    chosen = _with_siblings({key for key, _ in stale}, graph)
-    tags = {}
-    if partitions and any(partition is not None for _, partition in stale):
-        order = {key: i for i, key in enumerate(partitions)}
-        span = sorted({partition for _, partition in stale if partition is not None}, key=lambda key: order[key])
-        tags = {"dagster/asset_partition_range_start": span[0], "dagster/asset_partition_range_end": span[-1]}
-    job.execute_in_process(
-        instance=instance,
-        asset_selection=[dg.AssetKey(key) for key in sorted(chosen)],
-        tags=tags,
-        run_config={"loggers": {"progress": {}}},
-    )
-    made = len(stale)
-    return Outcome(made, total - made, time.perf_counter() - began)
+        return {}
+    span = [key for key in partitions if key in stale] if "|" not in partitions[0] else list(partitions)
+    return {"dagster/asset_partition_range_start": span[0], "dagster/asset_partition_range_end": span[-1]}
 
 
-def _with_siblings(keys: set[str], graph: Any) -> set[str]:  # noqa: ANN401 - Dagster does not export its graph's type
+def _with_siblings(keys: set[str], graph: Any) -> set[str]:
     """Add the assets that one step makes together with the given ones."""
     chosen = set(keys)
     for key in keys:

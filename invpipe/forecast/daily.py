@@ -71,7 +71,7 @@ class DailyModel:
         """Return quantiles of the units on day `ahead` after the store's last day, shape (n, n_tau), sorted along each row, >= 0."""
         origin = np.full(len(sku), store.history.n_days - 1)
         matrix = _inputs(store, sku, origin, ahead, with_sku=self.with_sku)
-        raw = np.column_stack([booster.predict(matrix, num_threads=0) for booster in self.boosters])
+        raw = np.column_stack([booster.predict(matrix, num_threads=1) for booster in self.boosters])
         return np.sort(np.maximum(raw, 0.0), axis=1)
 
     def save(self, directory: Path) -> None:

@@ -147,7 +147,7 @@ class WindowModel:
         return cls(booster, base, Dispersion(lengths, tuple(k[0] for k in knots), tuple(k[1] for k in knots)))
 
     def _rate(self, matrix: npt.NDArray[np.float32]) -> FloatArray:
-        raw = np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=0), dtype=np.float64)
+        raw = np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
         return np.maximum(np.exp(raw + self.log_base_rate), MIN_RATE)
 
     def predict(self, store: FeatureStore, windows: tuple[tuple[int, int], ...]) -> tuple[FloatArray, FloatArray]:

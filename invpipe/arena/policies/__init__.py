@@ -44,6 +44,8 @@ def standard_policies(
     ewma = EwmaForecast()
     for law, source in (("ewma", ewma), ("forecast", forecast)):
         if source is not None:
-            policies += [AllocationPolicy(f"{law}_{name}", source, method, leftover_value_frac, law_params) for name, method in METHODS.items()]
+            policies += [
+                AllocationPolicy(f"{law}_{name}", source, method, leftover_value_frac, law_params) for name, method in METHODS.items()
+            ]
     policies.append(ClairvoyantPolicy(tape))
     return {policy.name: policy for policy in policies}

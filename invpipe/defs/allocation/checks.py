@@ -10,11 +10,11 @@ def allocation_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
     """Return the checks of the allocation room."""
 
     @dg.asset_check(asset="order_plan", blocking=True, partitions_def=partitions.day, additional_ins={"order_plan_summary": dg.AssetIn()})
-    def plan_within_capital(
-        order_plan: dict[str, pl.DataFrame], order_plan_summary: dict[str, pl.DataFrame]
-    ) -> dg.AssetCheckResult:
-        """The order lines cost no more than the day's capital, order at least one unit each, no SKU twice, each with a reason."""
-        wrong = [f"{day}: {fault}" for day, lines in order_plan.items() for fault in faults(lines, float(order_plan_summary[day]["capital"][0]))]
+    def plan_within_capital(order_plan: dict[str, pl.DataFrame], order_plan_summary: dict[str, pl.DataFrame]) -> dg.AssetCheckResult:
+        """Check that the lines cost no more than the capital, order at least one unit each, no SKU twice, each with a reason."""
+        wrong = [
+            f"{day}: {fault}" for day, lines in order_plan.items() for fault in faults(lines, float(order_plan_summary[day]["capital"][0]))
+        ]
         value = sum(float((lines["order_units"] * lines["unit_cost"]).sum()) for lines in order_plan.values())
         return dg.AssetCheckResult(passed=not wrong, description="; ".join(wrong) or "within capital", metadata={"order_value": value})
 

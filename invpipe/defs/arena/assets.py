@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import dagster as dg
 import numpy as np
@@ -20,9 +21,6 @@ from invpipe.report.charts import ablation_chart, days_chart
 from invpipe.report.images import png_markdown
 from invpipe.report.tables import ablation_table, markdown
 from invpipe.settings import Settings
-
-#: Replays at the same time; the answer does not depend on it.
-THREADS = 2
 
 
 def backtest_params(settings: Settings, tape: Tape) -> BacktestParams:
@@ -52,7 +50,7 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     def tape(
         context: dg.AssetExecutionContext, shop_history: ShopHistory, true_demand: pl.DataFrame, settings: ShopSettings
     ) -> dict[str, Tape]:
-        """The window's days as memory-mapped arrays: real demand, page views, offer changes. Replays read nothing else."""
+        """Record the window's days as memory-mapped arrays: real demand, page views, offer changes. Replays read nothing else."""
         windows = {window.name: window for window in settings.get().backtest.windows}
         tapes = {}
         for name in context.partition_keys:
@@ -95,7 +93,7 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         scheduled_forecasts: dict[str, ForecastSchedule],
         settings: ShopSettings,
     ) -> dict[str, SeedRuns]:
-        """The window replayed under one policy, once per lead-time seed: KPIs per day, orders, totals per SKU, fingerprint."""
+        """Replay the window under one policy, once per lead-time seed: KPIs per day, orders, totals per SKU, fingerprint."""
         now = settings.get()
         runs = {}
         for key in context.partition_keys:
@@ -103,12 +101,9 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             policies = standard_policies(
                 tape[window], ScheduledForecast(scheduled_forecasts[window]), leftover_value_frac=now.planning.leftover_value_frac
             )
-            params = backtest_params(now, tape[window])
 
-            def replay(seed: int, policy=policies[variant], on=tape[window], under=params):  # noqa: ANN001, ANN202
-                return run_backtest(on, policy, under, seed=seed)
-
-            with ThreadPoolExecutor(THREADS) as pool:
+            replay = partial(run_backtest, tape[window], policies[variant], backtest_params(now, tape[window]))
+            with ThreadPoolExecutor(now.threads) as pool:
                 runs[str(key)] = SeedRuns(tuple(pool.map(replay, range(now.backtest.lead_time_seeds))))
             summary = runs[str(key)].results[0].summary
             context.log.info(f"backtest {variant} on {window}: profit {summary['profit']:,.0f}, fill rate {summary['fill_rate']:.3f}")
@@ -135,7 +130,7 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     return [tape, scheduled_forecasts, backtest, ablation]
 
 
-def _shown(table: pl.DataFrame, runs: dict[str, tuple[BacktestResult, ...]]) -> dict[str, dg.MetadataValue]:  # type: ignore[type-arg]
+def _shown(table: pl.DataFrame, runs: dict[str, tuple[BacktestResult, ...]]) -> dict[str, dg.MetadataValue]:
     """Return what the UI shows of a comparison: table, plots, seconds per phase, fingerprints of the first seed."""
     return {
         "table": dg.MetadataValue.md(markdown(ablation_table(table))),

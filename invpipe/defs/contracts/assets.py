@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from invpipe.contracts import CONTRACTS, OPTIONAL_TABLES, validate_tables
-from invpipe.defs.common import ShopSettings, declared
+from invpipe.defs.common import declared
 from invpipe.defs.sources.assets import DAILY_TABLES
 from invpipe.errors import ContractError
 from invpipe.history import ShopHistory
@@ -19,11 +19,14 @@ DESCRIPTIONS = {
     "stock_daily": "Units on hand at opening, key (sku, day), rows where they changed. Simulated in the embedded shop.",
     "page_views_daily": "Page views, key (sku, day). Simulated in the embedded shop.",
     "offers": "Vendor offers, key (sku, vendor, observed_at). Simulated in the embedded shop.",
-    "orderable_daily": "Spans of days on which demand could be seen, key (sku, from_day). Follow from simulated stock in the embedded shop.",
+    "orderable_daily": "Spans of days on which demand could be seen, key (sku, from_day). Simulated in the embedded shop.",
 }
 
 _DECLARED = declared("contracts", __file__, "source")
-_CORE = {f"core_{name}": dg.AssetOut(description=text, is_required=name not in OPTIONAL_TABLES, **_DECLARED) for name, text in DESCRIPTIONS.items()}
+_CORE = {
+    f"core_{name}": dg.AssetOut(description=text, is_required=name not in OPTIONAL_TABLES, **_DECLARED)
+    for name, text in DESCRIPTIONS.items()
+}
 _QUARANTINE = {
     "quarantine": dg.AssetOut(description="Rows that broke a contract: table, rules, the row as JSON.", **_DECLARED),
     "quarantine_counts": dg.AssetOut(description="Failed rows per table and rule, with an example and the table's rows.", **_DECLARED),

@@ -11,6 +11,8 @@ def quarantine_within_threshold(quarantine_counts: pl.DataFrame, settings: ShopS
     """No rule fails on more than the allowed share of a table's rows (setting quarantine_threshold_frac)."""
     threshold = settings.get().quarantine_threshold_frac
     bad = quarantine_counts.filter(pl.col("failed_rows") > threshold * pl.col("total_rows"))
-    worst = "; ".join(f"{r['failed_rows']} of {r['total_rows']} rows of {r['table']} break {r['rule']}, e.g. {r['example']}" for r in bad.to_dicts())
+    worst = "; ".join(
+        f"{r['failed_rows']} of {r['total_rows']} rows of {r['table']} break {r['rule']}, e.g. {r['example']}" for r in bad.to_dicts()
+    )
     metadata = {"threshold_frac": threshold, "quarantined_rows": int(quarantine_counts["failed_rows"].sum())}
     return dg.AssetCheckResult(passed=bad.is_empty(), metadata=metadata, description=worst or "every table is within the threshold")

@@ -17,11 +17,11 @@ def feature_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
 
     @dg.asset(partitions_def=partitions.day, backfill_policy=ONE_RUN, **declared("features", __file__))
     def features(context: dg.AssetExecutionContext, shop_history: ShopHistory) -> dict[str, pl.DataFrame]:
-        """The 24 features of every SKU as known at the end of the day, for the day after: what the forecasters see."""
+        """Show the 24 features of every SKU as known at the end of the day, for the day after: what the forecasters see."""
         frames = {day: serving_features(shop_history.until(date.fromisoformat(day))) for day in context.partition_keys}
         for day, frame in frames.items():
             rows = [
-                dg.TableRecord({"family": family, "feature": name, "nan_frac": round(float(frame[name].is_nan().mean() or 0.0), 4)})
+                dg.TableRecord({"family": family, "feature": name, "nan_frac": round(int(frame[name].is_nan().sum()) / len(frame), 4)})
                 for family, names in FAMILIES.items()
                 for name in names
             ]

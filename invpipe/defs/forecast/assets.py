@@ -1,5 +1,6 @@
 """Forecasts: the model and the laws of one day, and the walk-forward folds that say what they are worth."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -34,9 +35,7 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         io_manager_key="objects",
         **declared("forecast", __file__, "forecast", "seed", kinds={"lightgbm"}),
     )
-    def demand_model(
-        context: dg.AssetExecutionContext, shop_history: ShopHistory, settings: ShopSettings
-    ) -> dict[str, DemandForecaster]:
+    def demand_model(context: dg.AssetExecutionContext, shop_history: ShopHistory, settings: ShopSettings) -> dict[str, DemandForecaster]:
         """Boosters trained on everything known at the end of the day: the window model and one booster per daily quantile."""
         params = forecast_params(settings.get())
         models = {}
@@ -48,9 +47,7 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         return models
 
     @dg.asset(partitions_def=partitions.day, backfill_policy=ONE_RUN, **declared("forecast", __file__, "forecast"))
-    def demand_forecast(
-        shop_history: ShopHistory, demand_model: dict[str, Path], settings: ShopSettings
-    ) -> dict[str, pl.DataFrame]:
+    def demand_forecast(shop_history: ShopHistory, demand_model: dict[str, Path], settings: ShopSettings) -> dict[str, pl.DataFrame]:
         """Quantiles of daily demand per SKU for the days after the partition's day. They describe days; they must not be added up."""
         days = settings.get().forecast.daily_days
         return {day: DemandForecaster.open(model, shop_history).daily_quantiles(days) for day, model in demand_model.items()}
@@ -88,13 +85,17 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         """
         now = settings.get()
         folds = walk_forward_folds(shop_history.first_day, shop_history.last_day, **now.folds.model_dump())
-        scores = {}
-        for i, key in enumerate(context.partition_keys):
+
+        def score(key: str) -> pl.DataFrame:
             fold = folds[int(key)]
             model = DemandForecaster.fit(shop_history, fold.cutoff, forecast_params(now))
-            scores[key] = score_fold(model, shop_history, fold, demand=true_demand)
-            context.log.info(f"fold {i + 1} of {len(context.partition_keys)}: cutoff {fold.cutoff}, tested to {fold.test_last}")
-        return scores
+            scores = score_fold(model, shop_history, fold, demand=true_demand)
+            context.log.info(f"fold {key}: cutoff {fold.cutoff}, tested to {fold.test_last}")
+            return scores
+
+        keys = list(context.partition_keys)
+        with ThreadPoolExecutor(now.threads) as pool:  # one LightGBM thread per fold
+            return dict(zip(keys, pool.map(score, keys), strict=True))
 
     @dg.asset(**declared("report", __file__) | {"group_name": "forecast"})
     def fold_summary(context: dg.AssetExecutionContext, fold_scores: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -111,4 +112,3 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         return summary
 
     return [demand_model, demand_forecast, window_forecast, fold_scores, fold_summary]
-

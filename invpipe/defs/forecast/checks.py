@@ -1,6 +1,7 @@
 """Checks of the forecasts: quantiles never cross (blocking), and the window law beats its baselines (a warning)."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import dagster as dg
 import polars as pl
@@ -23,7 +24,7 @@ def forecast_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(asset="fold_summary")
     def window_law_beats_baselines(fold_summary: pl.DataFrame) -> dg.AssetCheckResult:
-        """The window law has the lowest mean pinball loss at .5 and .9 of all methods."""
+        """Check that the window law has the lowest mean pinball loss at .5 and .9 of all methods."""
         windows = fold_summary.filter(pl.col("target") == "window")
         best = {name: windows.sort(name)["method"][0] for name in ("pinball_50", "pinball_90")}
         passed = all(method == "window law" for method in best.values())
@@ -35,7 +36,7 @@ def forecast_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
 def _rising(days: Mapping[str, pl.DataFrame]) -> dg.AssetCheckResult:
     frame = pl.concat(days.values())
     names = sorted(name for name in frame.columns if name[0] == "q" and name[1:].isdigit())
-    crossing = pl.any_horizontal(pl.col(high) < pl.col(low) for low, high in zip(names, names[1:], strict=False))
+    crossing = pl.any_horizontal(pl.col(high) < pl.col(low) for low, high in pairwise(names))
     bad = pl.any_horizontal((pl.col(name).is_null() | (pl.col(name) < 0)) for name in names)
     counts = frame.select(crossing.sum().alias("crossing"), bad.sum().alias("negative_or_null")).row(0, named=True)
     return dg.AssetCheckResult(passed=not any(counts.values()), metadata={"rows": len(frame), **counts})

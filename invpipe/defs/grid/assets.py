@@ -17,7 +17,7 @@ def training_grid(context: dg.AssetExecutionContext, shop_history: ShopHistory) 
         {
             "orderable_frac": len(grid) / cells,
             "censored_cells": cells - len(grid),
-            "zero_cells_frac": float((grid["sales_units"] == 0).mean() or 0.0),
+            "zero_cells_frac": int((grid["sales_units"] == 0).sum()) / len(grid),
         }
     )
     return grid

@@ -38,7 +38,9 @@ def by_day(frame: pl.DataFrame, column: str, days: list[str]) -> dict[str, pl.Da
     """Split a table by the day of its rows, one frame per day asked for, empty where there is none."""
     day = pl.col(column).cast(pl.Date)
     wanted = frame.filter(day.is_in([date.fromisoformat(d) for d in days]))
-    parts = {key[0]: part for key, part in wanted.with_columns(day.alias("_day")).partition_by("_day", as_dict=True, include_key=False).items()}
+    parts = {
+        key[0]: part for key, part in wanted.with_columns(day.alias("_day")).partition_by("_day", as_dict=True, include_key=False).items()
+    }
     return {d: parts.get(date.fromisoformat(d), frame.clear()) for d in days}
 
 
@@ -74,7 +76,9 @@ def source_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         yield dg.Output(tables.vendors, "raw_vendors")
         demand = tables.demand_daily
         cells = len(tables.items) * ((tables.last_day - tables.first_day).days + 1)
-        yield dg.Output(demand, "true_demand", metadata={"demand_units": int(demand["demand_units"].sum()), "zero_cells_frac": 1 - len(demand) / cells})
+        yield dg.Output(
+            demand, "true_demand", metadata={"demand_units": int(demand["demand_units"].sum()), "zero_cells_frac": 1 - len(demand) / cells}
+        )
 
     descriptions = {
         "sales_daily": "Units sold per SKU and day: real demand cut off by simulated stock.",
