@@ -1,6 +1,7 @@
 """The allocation problem of one day, from what the history says at its end.
 
-Rows are SKUs with a vendor in stock: the cheapest unit cost, ties to the vendor first in the alphabet. The protection window of a row is
+Rows are SKUs with a vendor in stock, at the cheapest unit cost, ties to the vendor first in the alphabet. SKUs that cost at least their
+list price have no row: no unit of them can earn anything (the arena's policies leave them out alike). The protection window of a row is
 its vendor's mean lead time, rounded up, plus the review period. Stock on hand is the opening stock of the day (its last row) less the
 day's sales.
 
@@ -123,8 +124,12 @@ def daily_problem(history: ShopHistory, day: date, demand: WindowDemand, params:
         raise AllocationError(msg)
     known = history.until(day)
     rows = cheapest_offers(known).join(closing_stock(known), on="sku").join(known.items.select("sku", "list_price"), on="sku").sort("sku")
+    rows = rows.filter(pl.col("unit_cost") < pl.col("list_price"))
     if len(rows) == 0:
-        msg = f"no vendor has stock of any of {len(known.skus)} SKUs at the end of {day}; check offers.in_stock"
+        msg = (
+            f"no vendor has stock of any of {len(known.skus)} SKUs below its list price at the end of {day}; "
+            "check offers.in_stock, offers.unit_cost and items.list_price"
+        )
         raise AllocationError(msg)
     days = rows["lead_days"].to_numpy() + params.review_period_days
     window_of = {last: j for j, (first, last) in enumerate(demand.windows) if first == 1}

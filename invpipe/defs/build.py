@@ -42,7 +42,7 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
             *forecast_checks(partitions),
             *allocation_checks(partitions),
         ],
-        jobs=jobs(partitions),
+        jobs=jobs(),
         schedules=[daily_schedule(partitions)],
         resources={
             "io_manager": FramesIOManager(home=home),

@@ -30,25 +30,24 @@ BACKTESTS = ("backtest",)
 IN_PROCESS = dg.in_process_executor
 
 
-def _job(name: str, description: str, assets: Sequence[str], partitions: dg.PartitionsDefinition | None) -> UnresolvedAssetJobDefinition:
-    return dg.define_asset_job(
-        name, dg.AssetSelection.assets(*assets), description=description, partitions_def=partitions, executor_def=IN_PROCESS
-    )
+def _job(name: str, description: str, assets: Sequence[str]) -> UnresolvedAssetJobDefinition:
+    """Return a job, partitioned as its assets are."""
+    return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description, executor_def=IN_PROCESS)
 
 
-def jobs(partitions: Partitions) -> list[UnresolvedAssetJobDefinition]:
+def jobs() -> list[UnresolvedAssetJobDefinition]:
     """Return all jobs."""
     return [
-        _job("daily", "Extract a day, validate the shop, forecast, plan the day's orders.", (*EXTRACT, *CORE, *PLAN), partitions.day),
-        _job("extract", "Extract days without planning them; backfill a range in one run.", EXTRACT, partitions.day),
-        _job("validate_tables_again", "Hold all extracted days against the contracts.", CORE, None),
-        _job("plan", "Forecast and plan a day from the validated shop.", PLAN, partitions.day),
-        _job("validate", "Score walk-forward folds; backfill all folds in one run.", FOLDS, partitions.fold),
-        _job("summarise_folds", "Mean scores over the folds.", ("fold_summary",), None),
-        _job("record", "Tapes and scheduled forecasts of backtest windows.", WINDOWS, partitions.window),
-        _job("backtests", "Replay windows under variants.", BACKTESTS, partitions.backtest),
-        _job("compare", "Compare the variants of a window.", ("ablation",), partitions.window),
-        _job("write_report", "Write the HTML report.", ("report",), None),
+        _job("daily", "Extract a day, validate the shop, forecast, plan the day's orders.", (*EXTRACT, *CORE, *PLAN)),
+        _job("extract", "Extract days without planning them; backfill a range in one run.", EXTRACT),
+        _job("validate_tables_again", "Hold all extracted days against the contracts.", CORE),
+        _job("plan", "Forecast and plan a day from the validated shop.", PLAN),
+        _job("validate", "Score walk-forward folds; backfill all folds in one run.", FOLDS),
+        _job("summarise_folds", "Mean scores over the folds.", ("fold_summary",)),
+        _job("record", "Tapes and scheduled forecasts of backtest windows.", WINDOWS),
+        _job("backtests", "Replay windows under variants.", BACKTESTS),
+        _job("compare", "Compare the variants of a window.", ("ablation",)),
+        _job("write_report", "Write the HTML report.", ("report",)),
     ]
 
 

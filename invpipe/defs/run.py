@@ -118,6 +118,8 @@ def materialise(
     specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.key.to_user_string() in keys]
     total = sum(len(wanted.get(key, [""])) for key in keys)
     stale = stale_assets(specs, settings, wanted)
+    for key, check in _unproven(keys, graph, instance).items():
+        stale |= {(key, partition): f"its blocking check {check} has not passed" for partition in wanted.get(key, [None])}
     if stale:
         job.execute_in_process(
             instance=instance,
@@ -139,6 +141,13 @@ def _range_tags(partitions: Sequence[str], stale: Collection[str]) -> dict[str, 
         return {}
     span = [key for key in partitions if key in stale] if "|" not in partitions[0] else list(partitions)
     return {"dagster/asset_partition_range_start": span[0], "dagster/asset_partition_range_end": span[-1]}
+
+
+def _unproven(keys: set[str], graph: Any, instance: dg.DagsterInstance) -> dict[str, str]:
+    """Return, by asset, a blocking check that did not pass when it last ran, or never ran: the asset must not count as current."""
+    checks = [key for key in graph.asset_check_keys if key.asset_key.to_user_string() in keys and graph.get_check_spec(key).blocking]
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    return {key.asset_key.to_user_string(): key.name for key in checks if key not in latest or latest[key].status.value != "SUCCEEDED"}
 
 
 def _with_siblings(keys: set[str], graph: Any) -> set[str]:

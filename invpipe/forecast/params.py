@@ -42,14 +42,14 @@ class ForecastParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window_days: Annotated[tuple[Days, ...], Field(min_length=1)] = (7, 14, 28, 60)
-    origins: Annotated[int, Field(ge=1)] = 12
+    origins: Annotated[int, Field(ge=1)] = 52
     origin_step_days: Days = 14
     min_history_days: Days = 28
     tweedie_power: Annotated[float, Field(gt=1, lt=2)] = 1.3
-    rounds: Annotated[int, Field(ge=1)] = 200
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    rounds: Annotated[int, Field(ge=1)] = 150
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     leaves: Annotated[int, Field(ge=2)] = 31
-    min_leaf_cells: Annotated[int, Field(ge=1)] = 50
+    min_leaf_cells: Annotated[int, Field(ge=1)] = 100
     max_window_cells: Annotated[int, Field(ge=1000)] = 2_000_000
     max_zero_cells: Annotated[int, Field(ge=1000)] = 60_000
     daily_horizon_days: Days = 60

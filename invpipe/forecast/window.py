@@ -3,8 +3,10 @@ r"""Window model: mean and dispersion of the demand in a window of days.
 Model: units :math:`Y` sold on the :math:`e` orderable days of a window of :math:`L` days follow a negative binomial with mean
 :math:`e \lambda(x, L)` and size :math:`r(m, L)`. The rate :math:`\lambda` per orderable day is one LightGBM booster with Tweedie loss
 and log link over all window lengths (the exposure e enters as an offset, L as a feature); the size is fitted by maximum likelihood per
-class of the mean (demand class) and window length, and interpolated in the logarithms of both. Demand over the whole window is the law
-at e = L.
+class of the mean (demand class) and window length, against means predicted for SKUs the booster has not seen, and interpolated in the
+logarithms of both. Demand over the whole window is the law at e = L.
+
+SKUs that were never sold before the origin have models of their own: their few sales follow another law than those of slow movers.
 
 Windows on whose days the SKU was hardly orderable carry no information and are left out (less than MIN_EXPOSURE_FRAC of the days).
 
@@ -33,6 +35,7 @@ from invpipe.grid import window_labels
 
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
 
 #: Inputs of the booster: the features, then what the question is.
 INPUTS = (*FEATURES, "window_days")
@@ -104,12 +107,71 @@ def fit_dispersion(mean: FloatArray, units: FloatArray) -> tuple[FloatArray, Flo
 
 
 @dataclass(frozen=True)
-class WindowModel:
-    """Fitted window model: a rate booster around a base rate (log units per day), and a dispersion."""
+class _Cells:
+    """Training windows: SKU, booster inputs, window length, units sold and orderable days, one row each."""
+
+    sku: IndexArray
+    matrix: Matrix
+    days: IndexArray
+    units: FloatArray
+    exposure: FloatArray
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> _Cells:
+        return _Cells(self.sku[rows], self.matrix[rows], self.days[rows], self.units[rows], self.exposure[rows])
+
+
+@dataclass(frozen=True)
+class CountModel:
+    """A rate booster around a base rate (log units per day), and a dispersion."""
 
     booster: lgb.Booster
     log_base_rate: float
     dispersion: Dispersion
+
+    @classmethod
+    def fit(cls, cells: _Cells, params: ForecastParams) -> CountModel:
+        """Fit rate and dispersion on cells with at least one unit sold."""
+        base = float(np.log(cells.units.sum() / cells.exposure.sum()))
+        mean = _held_out_rate(cells, base, params) * cells.exposure
+        lengths = tuple(sorted(set(cells.days.tolist())))
+        knots = [fit_dispersion(mean[cells.days == d], cells.units[cells.days == d]) for d in lengths]
+        dispersion = Dispersion(lengths, tuple(k[0] for k in knots), tuple(k[1] for k in knots))
+        return cls(_train(cells, base, params), base, dispersion)
+
+    def predict(self, matrix: Matrix, days: int) -> tuple[FloatArray, FloatArray]:
+        """Return mean units and size r of windows of `days` days, shape (n,) each."""
+        mean = _rate(self.booster, self.log_base_rate, matrix) * days
+        return mean, self.dispersion.size(mean, days)
+
+    def save(self, directory: Path, name: str) -> None:
+        """Write the booster as text, the rest as JSON."""
+        self.booster.save_model(str(directory / f"window_{name}.txt"))
+        rest = {
+            "log_base_rate": self.log_base_rate,
+            "window_days": list(self.dispersion.window_days),
+            "log_mean": [knots.tolist() for knots in self.dispersion.log_mean],
+            "log_size": [knots.tolist() for knots in self.dispersion.log_size],
+        }
+        (directory / f"window_{name}.json").write_text(json.dumps(rest, indent=1))
+
+    @classmethod
+    def open(cls, directory: Path, name: str) -> CountModel:
+        """Read a model written by :meth:`save`."""
+        rest = json.loads((directory / f"window_{name}.json").read_text())
+        dispersion = Dispersion(
+            tuple(rest["window_days"]),
+            tuple(np.array(knots) for knots in rest["log_mean"]),
+            tuple(np.array(knots) for knots in rest["log_size"]),
+        )
+        return cls(lgb.Booster(model_file=str(directory / f"window_{name}.txt")), rest["log_base_rate"], dispersion)
+
+
+@dataclass(frozen=True)
+class WindowModel:
+    """One count model for SKUs sold before, one for those never sold; without enough of the latter the first serves both."""
+
+    sold: CountModel
+    unsold: CountModel | None
 
     @classmethod
     def fit(cls, store: FeatureStore, params: ForecastParams) -> WindowModel:
@@ -121,34 +183,14 @@ class WindowModel:
             Where the history is too short for a single training window, or nothing was sold in any.
         """
         cells = _training_cells(store, params)
-        sku, origin, days = cells
-        ones = np.ones(len(sku), dtype=np.int64)
-        labels = window_labels(store.history.arrays, sku, origin, ones, days)
-        keep = labels.orderable_days >= np.maximum(1, MIN_EXPOSURE_FRAC * days)
-        sku, origin, days, ones = sku[keep], origin[keep], days[keep], ones[keep]
-        units, exposure = labels.units[keep], labels.orderable_days[keep].astype(np.float64)
-        if units.sum() <= 0:
-            msg = f"no units sold in {len(units)} training windows up to {store.history.last_day}; the forecaster needs at least one sale"
+        sold_before = ~_never_sold(cells.matrix)
+        sold, unsold = cells.take(sold_before), cells.take(~sold_before)
+        if sold.units.sum() <= 0:
+            last = store.history.last_day
+            msg = f"no units sold in {len(cells.units)} training windows up to {last}; the forecaster needs at least one sale"
             raise ForecastError(msg)
-        matrix = window_inputs(store, sku, origin, ones, days)
-        base = float(np.log(units.sum() / exposure.sum()))
-        booster = train_booster(
-            {"objective": "tweedie", "tweedie_variance_power": params.tweedie_power},
-            matrix,
-            INPUTS,
-            units,
-            params,
-            init_score=np.log(exposure) + base,
-        )
-        model = cls(booster, base, Dispersion((1,), (np.zeros(1),), (np.zeros(1),)))
-        mean = model._rate(matrix) * exposure
-        lengths = tuple(sorted(set(days.tolist())))
-        knots = [fit_dispersion(mean[days == d], units[days == d]) for d in lengths]
-        return cls(booster, base, Dispersion(lengths, tuple(k[0] for k in knots), tuple(k[1] for k in knots)))
-
-    def _rate(self, matrix: npt.NDArray[np.float32]) -> FloatArray:
-        raw = np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
-        return np.maximum(np.exp(raw + self.log_base_rate), MIN_RATE)
+        enough = len(unsold.units) >= MIN_CLASS_CELLS and unsold.units.sum() > 0
+        return cls(CountModel.fit(sold, params), CountModel.fit(unsold, params) if enough else None)
 
     def predict(self, store: FeatureStore, windows: tuple[tuple[int, int], ...]) -> tuple[FloatArray, FloatArray]:
         """Return mean units and size r per (SKU, window after the store's last day), shape (n_sku, n_window) each."""
@@ -158,37 +200,56 @@ class WindowModel:
         mean = np.full((n, len(windows)), np.nan)
         size = np.full((n, len(windows)), np.nan)
         for j, (first, last) in enumerate(windows):
-            days = last - first + 1
             matrix = window_inputs(store, sku, origin, np.full(n, first), np.full(n, last))
-            mean[:, j] = self._rate(matrix) * days
-            size[:, j] = self.dispersion.size(mean[:, j], days)
+            never = _never_sold(matrix)
+            for model, rows in ((self.sold, ~never), (self.unsold or self.sold, never)):
+                if rows.any():
+                    mean[rows, j], size[rows, j] = model.predict(matrix[rows], last - first + 1)
         return mean, size
 
     def gain_by_feature(self) -> dict[str, float]:
-        """Return each input's share of the rate booster's total gain, 0-1."""
-        return gain_by_feature(self.booster)
+        """Return each input's share of the total gain of the booster for SKUs sold before, 0-1."""
+        return gain_by_feature(self.sold.booster)
 
     def save(self, directory: Path) -> None:
-        """Write the model into a directory: booster as text, the rest as JSON."""
-        self.booster.save_model(str(directory / "window_booster.txt"))
-        rest = {
-            "log_base_rate": self.log_base_rate,
-            "window_days": list(self.dispersion.window_days),
-            "log_mean": [knots.tolist() for knots in self.dispersion.log_mean],
-            "log_size": [knots.tolist() for knots in self.dispersion.log_size],
-        }
-        (directory / "window_model.json").write_text(json.dumps(rest, indent=1))
+        """Write the models into a directory."""
+        self.sold.save(directory, "sold")
+        if self.unsold is not None:
+            self.unsold.save(directory, "unsold")
 
     @classmethod
     def open(cls, directory: Path) -> WindowModel:
         """Read a model written by :meth:`save`."""
-        rest = json.loads((directory / "window_model.json").read_text())
-        dispersion = Dispersion(
-            tuple(rest["window_days"]),
-            tuple(np.array(knots) for knots in rest["log_mean"]),
-            tuple(np.array(knots) for knots in rest["log_size"]),
-        )
-        return cls(lgb.Booster(model_file=str(directory / "window_booster.txt")), rest["log_base_rate"], dispersion)
+        unsold = CountModel.open(directory, "unsold") if (directory / "window_unsold.json").is_file() else None
+        return cls(CountModel.open(directory, "sold"), unsold)
+
+
+def _never_sold(matrix: Matrix) -> npt.NDArray[np.bool_]:
+    return np.isnan(matrix[:, FEATURES.index("days_since_sale")])
+
+
+def _train(cells: _Cells, base: float, params: ForecastParams) -> lgb.Booster:
+    objective = {"objective": "tweedie", "tweedie_variance_power": params.tweedie_power}
+    return train_booster(objective, cells.matrix, INPUTS, cells.units, params, init_score=np.log(cells.exposure) + base)
+
+
+def _rate(booster: lgb.Booster, base: float, matrix: Matrix) -> FloatArray:
+    raw = np.asarray(booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
+    return np.maximum(np.exp(raw + base), MIN_RATE)
+
+
+def _held_out_rate(cells: _Cells, base: float, params: ForecastParams) -> FloatArray:
+    """Return each cell's rate from a booster that has not seen its SKU: two halves of the SKUs predict each other.
+
+    A booster fits its own cells too well; a dispersion fitted to those residuals would make the law too narrow.
+    """
+    rate = np.full(len(cells.units), np.nan)
+    for half in (0, 1):
+        held_out = cells.sku % 2 == half
+        if held_out.all() or cells.units[~held_out].sum() <= 0:  # one SKU, or all sales in one half: nothing to hold out
+            return _rate(_train(cells, base, params), base, cells.matrix)
+        rate[held_out] = _rate(_train(cells.take(~held_out), base, params), base, cells.matrix[held_out])
+    return rate
 
 
 def window_inputs(store: FeatureStore, sku: IndexArray, origin: IndexArray, first: IndexArray, last: IndexArray) -> npt.NDArray[np.float32]:
@@ -196,8 +257,8 @@ def window_inputs(store: FeatureStore, sku: IndexArray, origin: IndexArray, firs
     return np.column_stack([store.matrix(sku, origin, first, last), (last - first + 1).astype(np.float32)])
 
 
-def _training_cells(store: FeatureStore, params: ForecastParams) -> tuple[IndexArray, IndexArray, IndexArray]:
-    """Return SKU, origin and window length of the training cells, at most max_window_cells of them."""
+def _training_cells(store: FeatureStore, params: ForecastParams) -> _Cells:
+    """Return the training windows, at most max_window_cells, without those that were hardly orderable."""
     last_day = store.history.n_days - 1
     n = len(store.history.skus)
     pairs = [
@@ -219,4 +280,9 @@ def _training_cells(store: FeatureStore, params: ForecastParams) -> tuple[IndexA
     sku = np.concatenate(chosen)
     origin = np.repeat([pair[0] for pair in pairs], per_pair)
     days = np.repeat([pair[1] for pair in pairs], per_pair)
-    return sku, origin, days
+    ones = np.ones(len(sku), dtype=np.int64)
+    labels = window_labels(store.history.arrays, sku, origin, ones, days)
+    keep = labels.orderable_days >= np.maximum(1, MIN_EXPOSURE_FRAC * days)
+    sku, origin, days, ones = sku[keep], origin[keep], days[keep], ones[keep]
+    exposure = labels.orderable_days[keep].astype(np.float64)
+    return _Cells(sku, window_inputs(store, sku, origin, ones, days), days, labels.units[keep], exposure)

@@ -29,7 +29,10 @@ _CORE = {
 }
 _QUARANTINE = {
     "quarantine": dg.AssetOut(description="Rows that broke a contract: table, rules, the row as JSON.", **_DECLARED),
-    "quarantine_counts": dg.AssetOut(description="Failed rows per table and rule, with an example and the table's rows.", **_DECLARED),
+    "quarantine_counts": dg.AssetOut(
+        description="Failed rows per table and rule, with an example and the table's rows.",
+        **declared("contracts", __file__, "source", "quarantine_threshold_frac"),  # a new threshold is held against the tables again
+    ),
 }
 _DAYS = {f"raw_{name}": dg.AssetIn(metadata={"allow_missing_partitions": True}) for name in DAILY_TABLES}
 
@@ -53,7 +56,17 @@ def joined(days: Mapping[str, pl.DataFrame], table: str) -> pl.DataFrame:
     return pl.concat([days[day] for day in sorted(days)])
 
 
-@dg.multi_asset(outs=_CORE | _QUARANTINE, ins=_DAYS, name="validate_tables")
+#: A table's rows depend on its own raw table and on the catalogues its keys must stand in; the quarantine on all.
+_READS = {
+    "core_items": {"raw_items"},
+    "core_vendors": {"raw_vendors"},
+    **{f"core_{name}": {f"raw_{name}", "raw_items"} | ({"raw_vendors"} if name == "offers" else set()) for name in DAILY_TABLES},
+}
+_ALL_RAW = {"raw_items", "raw_vendors", *(f"raw_{name}" for name in DAILY_TABLES)}
+_DEPENDENCIES = {out: {dg.AssetKey(key) for key in sorted(_READS.get(out, _ALL_RAW))} for out in (*_CORE, *_QUARANTINE)}
+
+
+@dg.multi_asset(outs=_CORE | _QUARANTINE, ins=_DAYS, internal_asset_deps=_DEPENDENCIES, name="validate_tables")
 def core_tables(
     raw_items: pl.DataFrame,
     raw_vendors: pl.DataFrame,

@@ -35,15 +35,24 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         io_manager_key="objects",
         **declared("forecast", __file__, "forecast", "seed", kinds={"lightgbm"}),
     )
-    def demand_model(context: dg.AssetExecutionContext, shop_history: ShopHistory, settings: ShopSettings) -> dict[str, DemandForecaster]:
-        """Boosters trained on everything known at the end of the day: the window model and one booster per daily quantile."""
+    def demand_model(
+        context: dg.AssetExecutionContext, shop_history: ShopHistory, training_grid: pl.LazyFrame, settings: ShopSettings
+    ) -> dict[str, DemandForecaster]:
+        """Train boosters on the orderable cells up to the end of the day: the window model and one booster per daily quantile.
+
+        The grid is read for its size, and because its blocking check stops the training when a censored cell is in it.
+        """
         params = forecast_params(settings.get())
         models = {}
-        for day in context.partition_keys:
-            models[day] = DemandForecaster.fit(shop_history, date.fromisoformat(day), params)
-            gain = sorted(models[day].window.gain_by_feature().items(), key=lambda item: -item[1])[:10]
-            rows = [dg.TableRecord({"feature": name, "gain_frac": round(share, 4)}) for name, share in gain]
-            context.add_asset_metadata({"window_model_gain": dg.MetadataValue.table(rows)}, partition_key=day)
+        for key in context.partition_keys:
+            day = date.fromisoformat(key)
+            models[key] = DemandForecaster.fit(shop_history, day, params)
+            gain = sorted(models[key].window.gain_by_feature().items(), key=lambda item: -item[1])[:10]
+            shown = {
+                "orderable_cells": training_grid.filter(pl.col("day") <= day).select(pl.len()).collect().item(),
+                "window_model_gain": dg.MetadataValue.table([dg.TableRecord({"feature": n, "gain_frac": round(g, 4)}) for n, g in gain]),
+            }
+            context.add_asset_metadata(shown, partition_key=key)
         return models
 
     @dg.asset(partitions_def=partitions.day, backfill_policy=ONE_RUN, **declared("forecast", __file__, "forecast"))

@@ -108,6 +108,6 @@ def test_capped_training_cells_still_train(known_shop: KnownShop) -> None:
     """Prevents a crash or a lost window length where cells are sampled."""
     params = ForecastParams(threads=1, rounds=20, window_days=(7, WINDOW_DAYS), max_window_cells=4000, daily_taus=())
     forecaster = DemandForecaster.fit(known_shop.history, known_shop.cutoff, params)
-    assert forecaster.window.dispersion.window_days == (7, WINDOW_DAYS)
+    assert forecaster.window.sold.dispersion.window_days == (7, WINDOW_DAYS)
     total = forecaster.window_demand(WINDOW).mean.sum()
     assert total == pytest.approx(known_shop.expected_units.sum(), rel=0.25)
