@@ -458,7 +458,7 @@ def test_everything_is_stale_before_and_nothing_after(chain: Chain) -> None:
 def test_changed_setting_makes_stale_what_depends_on_it(chain: Chain) -> None:
     """Prevents results of other settings from being shown, and everything from being made again for one of them."""
     chain.make_all()
-    write_settings(chain.home, backtest={"review_period_days": 14})
+    write_settings(chain.home, planning={"review_period_days": 14}, threads=1)
     assert chain.stale() == {}
     write_settings(chain.home, folds={"n_folds": 3})
     stale = chain.stale()

@@ -65,7 +65,10 @@ def test_test_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None
         ("INVPIPE_FOLDS__N_FOLDS", "many", r"folds\.n_folds = 'many' .* is refused: .*integer"),
         ("INVPIPE_BACKTEST__WINDOWS", "2017", r"backtest\.windows = 2017 in the environment"),
         ("INVPIPE_BACKTEST__WINDOWS", "[{", r"environment \(INVPIPE_\*\) cannot be read: .*backtest.*as JSON"),
-        ("INVPIPE_BACKTEST__CAPITAL_LIMIT", "inf", r"backtest\.capital_limit = 'inf' .* is refused: .*finite"),
+        ("INVPIPE_PLANNING__CAPITAL_LIMIT", "inf", r"planning\.capital_limit = 'inf' .* is refused: .*finite"),
+        ("INVPIPE_PLANNING__METHOD", "magic", r"planning\.method = 'magic' .* is refused: .*'exact', 'lp' or 'greedy'"),
+        ("INVPIPE_PLANNING__LEFTOVER_VALUE_FRAC", "1.0", r"planning\.leftover_value_frac = '1\.0' .* is refused: .*less than 1"),
+        ("INVPIPE_THREADS", "0", r"threads = '0' .* is refused: .*greater than or equal to 1"),
         ("INVPIPE_BACKTEST__WARM_UP_DAYS", "183", r"window '2017-h2' has 183 days, warm_up_days is 183: no day is left"),
         ("INVPIPE_SOURCE", "oracle", r"source = 'oracle' .* is refused: .*'embedded'"),
         ("INVPIPE_QUARANTINE_THRESHOLD_FRAC", "5", r"quarantine_threshold_frac = '5' .* is refused: .*less than or equal to 1"),
@@ -103,12 +106,12 @@ def test_wrong_files_are_refused_by_name(text: str, message: str) -> None:
 def test_write_settings_keeps_what_it_does_not_set(tmp_path: Path) -> None:
     """Guards the round trip, and that setting one name of a section does not reset its neighbours."""
     window = BacktestWindow(name="spring", start=date(2017, 3, 1), end=date(2017, 6, 1))
-    write_settings(tmp_path, embedded={"skus": 500, "seed": 3}, backtest={"windows": [window], "capital_limit": 1e5})
-    file = write_settings(tmp_path, embedded={"skus": 60}, forecast={"taus": (0.25, 0.75)})
+    write_settings(tmp_path, embedded={"skus": 500, "seed": 3}, backtest={"windows": [window]}, planning={"capital_limit": 1e5})
+    file = write_settings(tmp_path, embedded={"skus": 60}, forecast={"taus": (0.25, 0.75)}, planning={"method": "lp"})
     settings = Settings.load(tmp_path)
     assert file == tmp_path / "invpipe.toml"
     assert (settings.embedded.skus, settings.embedded.seed, settings.forecast.taus) == (60, 3, (0.25, 0.75))
-    assert (settings.backtest.windows, settings.backtest.capital_limit) == ((window,), 1e5)
+    assert (settings.backtest.windows, settings.planning.capital_limit, settings.planning.method) == ((window,), 1e5, "lp")
 
 
 def test_write_settings_leaves_the_old_file_when_the_new_one_would_be_wrong(tmp_path: Path) -> None:
@@ -121,13 +124,14 @@ def test_write_settings_leaves_the_old_file_when_the_new_one_would_be_wrong(tmp_
 
 
 def test_hash_depends_on_the_named_sections_only() -> None:
-    """Guards re-use: a changed backtest window must not make every forecast stale, a changed home nothing at all."""
-    plain, moved, other = Settings(), Settings(home=Path("x")), Settings(backtest={"review_period_days": 14})
+    """Guards re-use: a changed review period must not make every model stale, a changed home or thread count nothing at all."""
+    plain, moved, other = Settings(), Settings(home=Path("x"), threads=7), Settings(planning={"review_period_days": 14})
     assert plain.settings_hash() == moved.settings_hash() != other.settings_hash()
     assert plain.settings_hash("embedded", "seed") == other.settings_hash("seed", "embedded")
-    assert plain.settings_hash("backtest") != other.settings_hash("backtest")
-    with pytest.raises(SettingsError, match="'home' is no setting an artifact can depend on; allowed: backtest, .*seed"):
-        plain.settings_hash("home")
+    assert plain.settings_hash("planning") != other.settings_hash("planning")
+    for name in ("home", "threads"):
+        with pytest.raises(SettingsError, match=f"'{name}' is no setting an artifact can depend on; allowed: backtest, .*seed"):
+            plain.settings_hash(name)
 
 
 def test_settings_are_frozen() -> None:

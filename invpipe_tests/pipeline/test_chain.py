@@ -1,0 +1,151 @@
+"""The chain end to end: what the demo leaves behind, what it re-uses, and that any thread count gives the same bytes."""
+
+import re
+import shutil
+from collections.abc import Callable
+
+import polars as pl
+import pytest
+
+from invpipe.arena import SeedRuns
+from invpipe.defs.partitions import BASELINE, VARIANTS
+from invpipe.defs.provenance import stale_assets
+from invpipe.settings import write_settings
+from invpipe_tests.pipeline.conftest import WINDOW, Home
+
+LAST_DAY = "2017-12-31"
+PLAN = ("features", "demand_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+BACKTESTS = [("backtest", f"{variant}|{WINDOW.name}") for variant in VARIANTS]
+
+
+def test_every_artifact_is_there_with_its_record(demo: Home) -> None:
+    """Prevents a phase that leaves something out, or a result that names no origin."""
+    records = demo.artifacts(raw=True)
+    assert len(records) == demo.made
+    days = [f"raw_{name}" for name in ("sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")]
+    for name in days:
+        assert sum(asset == name for asset, _ in records) == 365, name
+    wanted: set[tuple[str, str | None]] = (
+        {(name, LAST_DAY) for name in PLAN} | set(BACKTESTS) | {("fold_scores", "00"), ("fold_scores", "01")}
+    )
+    wanted |= {(name, WINDOW.name) for name in ("tape", "scheduled_forecasts", "ablation")} | {("report", None), ("fold_summary", None)}
+    assert wanted <= set(records)
+    for (name, partition), record in records.items():
+        assert (record.asset_key, record.partition) == (name, partition)
+        assert bool(record.upstream) == (not name.startswith("raw_") and name != "true_demand"), name
+    read = {source.asset_key for source in records["order_plan", LAST_DAY].upstream}
+    assert read == {"shop_history", "window_forecast"}
+
+
+def test_nothing_is_stale_afterwards(demo: Home) -> None:
+    """Prevents a run that leaves work undone, or artifacts that look stale as soon as they are made."""
+    specs = list(demo.definitions().resolve_all_asset_specs())
+    days = {name: [LAST_DAY] for name in PLAN}
+    assert stale_assets(specs, demo.settings, days) == {}
+
+
+def test_order_plan_stays_within_the_capital_and_says_why(demo: Home) -> None:
+    """Prevents a plan that cannot be paid, or lines nobody can explain."""
+    lines, summary = demo.frame("order_plan", LAST_DAY), demo.frame("order_plan_summary", LAST_DAY).row(0, named=True)
+    value = (lines["order_units"] * lines["unit_cost"]).sum()
+    assert 0 < len(lines) == summary["order_lines"]
+    assert value == pytest.approx(summary["order_value"])
+    assert value <= summary["capital"]
+    assert lines["order_units"].min() > 0
+    assert lines["sku"].is_unique().all()
+    assert lines["reason"].str.contains("raises? the position from").all()
+    assert "seconds" not in summary  # would be another plan in every run
+
+
+def test_ablation_compares_all_variants(demo: Home) -> None:
+    """Prevents a comparison without the floor, the baseline or the bound, or without intervals."""
+    table = demo.frame("ablation", WINDOW.name)
+    assert sorted(table["policy"]) == sorted(VARIANTS)
+    assert set(table["n_seeds"]) == {2}
+    assert (table["profit_difference_low"] <= table["profit_difference_high"]).all()
+    assert (table["share_of_clairvoyant_frac"] <= 1.0).all()
+    assert table["clairvoyant_bound"].n_unique() == 1
+    assert table["clairvoyant_bound"][0] >= table["profit"].max()
+    baseline = table.row(by_predicate=pl.col("policy") == BASELINE, named=True)
+    assert (baseline["profit_difference"], baseline["profit_difference_low"], baseline["profit_difference_high"]) == (0.0, 0.0, 0.0)
+
+
+def test_folds_are_scored_against_baselines(demo: Home) -> None:
+    """Prevents scores of the forecaster alone."""
+    for fold in ("00", "01"):
+        methods = set(demo.frame("fold_scores", fold)["method"])
+        assert {"window law", "zero", "EWMA + Poisson", "quantile boosters"} <= methods
+
+
+def test_report_is_one_page_that_needs_no_network(demo: Home) -> None:
+    """Prevents a report that opens empty on another machine."""
+    page = (demo.content("report") / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)[^"']*""", page) == []
+    assert "<script src" not in page
+    assert "imulated" in page
+    for sku in demo.frame("order_plan", LAST_DAY)["sku"]:
+        assert sku in page
+    for variant in VARIANTS:
+        assert variant in page
+
+
+def test_output_names_the_places(demo: Home) -> None:
+    """Prevents results that the reader of the terminal cannot find."""
+    assert f"Report:     {demo.content('report') / 'report.html'}" in demo.output
+    assert f"Artifacts:  {demo.store.root}" in demo.output
+    assert f"invpipe ui --home {demo.path}" in demo.output
+    assert [line[:5] for line in demo.lines if line.startswith("[")] == [f"[{k}/9]" for k in range(1, 10)]
+    for text in ("Forecast: mean scores", f"Order plan of {LAST_DAY}", f"Ablation on {WINDOW.name}", "simulated supply", "of bound"):
+        assert text in demo.output
+
+
+def results(home: Home) -> str:
+    """What the demo prints after its phases."""
+    return home.output[home.output.index("Forecast: mean scores") :]
+
+
+def test_second_run_makes_nothing(demo: Home) -> None:
+    """Prevents minutes of work for a second look."""
+    again = Home(demo.path)
+    assert again.show() == 0
+    assert sum("0 artifacts made" in line for line in again.lines) == 9
+    assert results(again) == results(demo)
+
+
+def test_planning_setting_makes_only_what_depends_on_it(demo: Home, copy_of: Callable[[Home], Home]) -> None:
+    """Prevents boosters from being trained again, or an old plan from being shown, after a change of costs."""
+    home = copy_of(demo)
+    before = home.artifacts()
+    write_settings(home.path, planning={"leftover_value_frac": 0.8})
+    made = home.show()
+    after = home.artifacts()
+    assert set(after) == set(before)
+    changed = {artifact for artifact, record in after.items() if record.created_at != before[artifact].created_at}
+    wanted: set[tuple[str, str | None]] = {
+        (name, LAST_DAY) for name in ("window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+    }
+    wanted |= {("scheduled_forecasts", WINDOW.name), ("ablation", WINDOW.name), ("report", None), *BACKTESTS}
+    assert changed == wanted
+    assert made == len(wanted)
+    assert after["window_forecast", LAST_DAY].content_hash == before["window_forecast", LAST_DAY].content_hash
+
+
+def test_made_again_with_another_thread_count_gives_the_same_bytes(demo: Home, copy_of: Callable[[Home], Home]) -> None:
+    """Prevents results that depend on the run, or on how many threads it had."""
+    home = copy_of(demo)
+    names = (*PLAN, "fold_scores", "fold_summary", "scheduled_forecasts", "tape", "backtest", "ablation")
+    kept = {name for name in home.artifacts() if name[0] not in names}
+    for name in names:
+        shutil.rmtree(home.store.directory_path((name, None)), ignore_errors=True)
+        home.store.frame_path((name, None)).unlink(missing_ok=True)
+    assert set(home.artifacts()) == kept
+    write_settings(home.path, threads=1)
+    assert home.show() >= len(PLAN) + len(BACKTESTS)
+    before, after = demo.artifacts(), home.artifacts()
+    assert set(after) == set(before)
+    different = {key for key in after if after[key].content_hash != before[key].content_hash}
+    assert different <= set(BACKTESTS)
+    for artifact in BACKTESTS:  # their directories also hold the seconds of each phase
+        runs = [SeedRuns.open(place.content(*artifact)).results for place in (demo, home)]
+        assert [run.fingerprint() for run in runs[0]] == [run.fingerprint() for run in runs[1]], artifact
+        assert len(runs[0]) == 2
