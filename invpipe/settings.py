@@ -255,6 +255,7 @@ class Settings(BaseSettings):
         """
         _refuse_unknown_variables(cls)
         home_path = Path(home or os.environ.get(f"{ENV_PREFIX}HOME") or DEFAULT_HOME)
+        _refuse_file_as_home(home_path)
         file, from_file = _read_first_file(home_path)
         try:
             from_environment = EnvSettingsSource(cls)()
@@ -300,6 +301,7 @@ def write_settings(home: str | Path, **values: Any) -> Path:
     SettingsError
         The file would not be valid.
     """
+    _refuse_file_as_home(Path(home))
     file = Path(home) / FILE_NAME
     wanted = _merged(_read_file(file) if file.is_file() else {}, values)
     try:
@@ -311,6 +313,12 @@ def write_settings(home: str | Path, **values: Any) -> Path:
     temporary.write_text(_toml(wanted), encoding="utf-8")
     temporary.replace(file)
     return file
+
+
+def _refuse_file_as_home(home: Path) -> None:
+    if home.exists() and not home.is_dir():
+        msg = f"home {home} is a file; name a directory, which is made where it is absent"
+        raise SettingsError(msg)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class BacktestResult:
         return np.asarray(t["revenue"] - t["cogs"] - t["holding_cost"] - t["inbound_cost"] - (1.0 - frac) * ending)
 
     def save(self, path: str | Path) -> Path:
-        """Write the result as directory `path` (parquet frames and result.json), replacing one that is there; atomic.
+        """Write the result as directory `path` (parquet frames, result.json, phase_seconds.json), replacing one that is there; atomic.
 
         Raises
         ------
@@ -130,12 +130,13 @@ class BacktestResult:
         if path.exists() and not (path / "result.json").is_file():
             msg = f"{path} exists and is not a backtest result (no result.json); choose another path or remove it"
             raise ProvenanceError(msg)
-        record = {name: getattr(self, name) for name in ("policy", "seed", "tape_fingerprint", "summary", "phase_seconds")}
+        record = {name: getattr(self, name) for name in ("policy", "seed", "tape_fingerprint", "summary")}
         record |= {"params": dataclasses.asdict(self.params), "fingerprint": self.fingerprint()}
         with whole_directory(path) as folder:
             for name in _FRAMES:
                 getattr(self, name).write_parquet(folder / f"{name}.parquet")
             (folder / "result.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            (folder / "phase_seconds.json").write_text(json.dumps(self.phase_seconds), encoding="utf-8")
         return path
 
     @classmethod
@@ -152,7 +153,8 @@ class BacktestResult:
             record = json.loads((path / "result.json").read_text(encoding="utf-8"))
             frames: dict[str, Any] = {name: pl.read_parquet(path / f"{name}.parquet") for name in _FRAMES}
             fingerprint = record.pop("fingerprint")
-            record |= frames | {"params": BacktestParams(**record["params"])}
+            seconds = json.loads((path / "phase_seconds.json").read_text(encoding="utf-8"))
+            record |= frames | {"params": BacktestParams(**record["params"]), "phase_seconds": seconds}
             result = cls(**record)
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             msg = f"{path} is not a whole backtest result: {error}; run the backtest again"

@@ -42,6 +42,8 @@ from invpipe.settings import Settings
 #: Key of the record in a Parquet file's metadata, and its name in a directory.
 PARQUET_KEY = "invpipe_provenance"
 RECORD_NAME = "provenance.json"
+#: Files of a directory that are not its content: the record, and wall-clock seconds, which differ between equal runs.
+NO_CONTENT = frozenset({RECORD_NAME, "phase_seconds.json"})
 #: Key of an asset's metadata that names the settings it depends on.
 SETTINGS_KEY = "invpipe/settings"
 #: Rows hashed at a time; part of the hash, because rows are framed by it.
@@ -166,11 +168,11 @@ def _update(digest: hashlib._Hash, column: pl.Series) -> None:
 
 
 def directory_hash(directory: Path) -> str:
-    """Return the SHA-256, in hex, of the names and bytes of all files under `directory`, sorted by name, except the record."""
+    """Return the SHA-256, in hex, of the names and bytes of all files under `directory`, sorted by name, except NO_CONTENT."""
     digest = hashlib.sha256()
     names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     for name in names:
-        if name == RECORD_NAME:
+        if name.rpartition("/")[2] in NO_CONTENT:
             continue
         with (directory / name).open("rb") as file:
             inner = hashlib.file_digest(file, "sha256")

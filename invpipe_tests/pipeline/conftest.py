@@ -104,7 +104,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("demo") / "home")
     write_settings(
         home.path,
-        embedded={"skus": 150},
+        embedded={"skus": 400},  # with far fewer, no order reaches a vendor's minimum and the plan is empty
         folds={"n_folds": 2},
         forecast={"window_days": (7, 14)},
         backtest={"windows": [WINDOW], "warm_up_days": 7, "lead_time_seeds": 2},

@@ -10,6 +10,7 @@ import pytest
 from invpipe.arena import SeedRuns
 from invpipe.defs.partitions import BASELINE, VARIANTS
 from invpipe.defs.provenance import stale_assets
+from invpipe.report.html import ORDER_LINES
 from invpipe.settings import write_settings
 from invpipe_tests.pipeline.conftest import WINDOW, Home
 
@@ -51,7 +52,7 @@ def test_order_plan_stays_within_the_capital_and_says_why(demo: Home) -> None:
     assert 0 < len(lines) == summary["order_lines"]
     assert value == pytest.approx(summary["order_value"])
     assert value <= summary["capital"]
-    assert lines["order_units"].min() > 0
+    assert (lines["order_units"] > 0).all()
     assert lines["sku"].is_unique().all()
     assert lines["reason"].str.contains("raises? the position from").all()
     assert "seconds" not in summary  # would be another plan in every run
@@ -65,7 +66,7 @@ def test_ablation_compares_all_variants(demo: Home) -> None:
     assert (table["profit_difference_low"] <= table["profit_difference_high"]).all()
     assert (table["share_of_clairvoyant_frac"] <= 1.0).all()
     assert table["clairvoyant_bound"].n_unique() == 1
-    assert table["clairvoyant_bound"][0] >= table["profit"].max()
+    assert (table["clairvoyant_bound"] >= table["profit"]).all()
     baseline = table.row(by_predicate=pl.col("policy") == BASELINE, named=True)
     assert (baseline["profit_difference"], baseline["profit_difference_low"], baseline["profit_difference_high"]) == (0.0, 0.0, 0.0)
 
@@ -83,7 +84,7 @@ def test_report_is_one_page_that_needs_no_network(demo: Home) -> None:
     assert re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)[^"']*""", page) == []
     assert "<script src" not in page
     assert "imulated" in page
-    for sku in demo.frame("order_plan", LAST_DAY)["sku"]:
+    for sku in demo.frame("order_plan", LAST_DAY)["sku"].head(ORDER_LINES):
         assert sku in page
     for variant in VARIANTS:
         assert variant in page

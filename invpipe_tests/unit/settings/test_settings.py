@@ -138,3 +138,12 @@ def test_settings_are_frozen() -> None:
     """Guards against a run that changes its own settings after their hash was taken."""
     with pytest.raises(ValueError, match="frozen"):
         Settings().seed = 4  # type: ignore[misc]
+
+
+def test_a_file_as_home_is_refused_by_name(tmp_path: Path) -> None:
+    """Prevents a traceback from mkdir where --home names a file."""
+    file = tmp_path / "home"
+    file.write_text("")
+    for call in (lambda: Settings.load(file), lambda: write_settings(file, seed=1)):
+        with pytest.raises(SettingsError, match=r"is a file; name a directory"):
+            call()
