@@ -24,7 +24,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from invpipe.allocation import AllocationParams, AllocationProblem, allocate
+from invpipe.allocation import AllocationParams, AllocationProblem, allocate, expected_values
 from invpipe.arena.policies.base import Orders, ShopView, above_vendor_minimum
 from invpipe.errors import ArenaError
 from invpipe.forecast.law import CountLaw, WindowDemand
@@ -187,15 +187,7 @@ class AllocationPolicy:
         units = np.asarray(allocate(problem, method=self.method, params=self.params).order_units, dtype=np.int64)
         keep = units > 0
         if view.inbound_cost_per_line > 0.0:
-            keep &= expected_value(problem, units) > view.inbound_cost_per_line
+            keep &= expected_values(problem, units) > view.inbound_cost_per_line
         rows, units = rows[keep], units[keep]
         accepted = above_vendor_minimum(view, rows, units)
         return Orders(rows[accepted], units[accepted])
-
-
-def expected_value(problem: AllocationProblem, order_units: IntArray) -> npt.NDArray[np.float64]:
-    """Return the expected value of each row's order, money: the sum of v_n over its units, in closed form by expected sales."""
-    position = problem.inventory_position_units
-    sold = problem.demand.expected_sales(position + order_units) - problem.demand.expected_sales(position)
-    left = problem.salvage_value - problem.holding_cost
-    return np.asarray(problem.unit_price * sold + left * (order_units - sold) - problem.unit_cost * order_units)

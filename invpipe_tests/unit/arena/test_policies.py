@@ -8,6 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from invpipe.allocation import expected_values
 from invpipe.arena import (
     AllocationPolicy,
     BacktestParams,
@@ -21,7 +22,6 @@ from invpipe.arena import (
     run_backtest,
     standard_policies,
 )
-from invpipe.arena.policies.allocation import expected_value
 from invpipe.errors import ArenaError
 from invpipe.forecast.law import CountLaw, WindowDemand
 from invpipe_tests.unit.arena.worlds import START, random_tape
@@ -226,7 +226,7 @@ def test_expected_value_is_the_sum_of_marginal_values():
             )[0]
             left = problem.salvage_value[i] - problem.holding_cost[i]
             want[i] += problem.unit_price[i] * s + left * (1 - s) - problem.unit_cost[i]
-    np.testing.assert_allclose(expected_value(problem, units), want, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(expected_values(problem, units), want, rtol=1e-9, atol=1e-9)
 
 
 def test_clairvoyant_loses_nothing_without_jitter_and_limit():
