@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable
 
+import dagster as dg
 import polars as pl
 import pytest
 
@@ -150,3 +151,18 @@ def test_made_again_with_another_thread_count_gives_the_same_bytes(demo: Home, c
         runs = [SeedRuns.open(place.content(*artifact)).results for place in (demo, home)]
         assert [run.fingerprint() for run in runs[0]] == [run.fingerprint() for run in runs[1]], artifact
         assert len(runs[0]) == 2
+
+
+def test_daily_job_plans_one_day_in_one_run(demo: Home, copy_of: Callable[[Home], Home], instance: dg.DagsterInstance) -> None:
+    """Prevents a nightly run whose partitioned and whole assets do not go together; extracting a day again changes no other plan."""
+    home, day = copy_of(demo), "2017-12-30"
+    before = home.store.record(("order_plan", LAST_DAY))
+    history = home.store.record(("shop_history", None))
+    job = home.definitions().resolve_job_def("daily")
+    assert job.execute_in_process(instance=instance, partition_key=day, run_config={"loggers": {"progress": {}}}).success
+    assert not home.frame("order_plan_summary", day).is_empty()
+    after = home.store.record(("shop_history", None))
+    assert history is not None
+    assert after is not None
+    assert after.content_hash == history.content_hash  # a day extracted twice gives the same bytes
+    assert home.store.record(("order_plan", LAST_DAY)) == before
