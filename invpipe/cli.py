@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invpipe.errors import InvpipeError
-from invpipe.settings import DEFAULT_HOME, Settings, write_settings
+from invpipe.settings import Settings, find_home, write_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return bench_main(list(argv[1:]))
     args = parser.parse_args(argv)
-    home = Path(args.home or os.environ.get("INVPIPE_HOME") or DEFAULT_HOME)
+    home = find_home(args.home)
     try:
         if args.command == "demo":
             return run_demo(home, args.skus)

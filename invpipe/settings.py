@@ -254,7 +254,7 @@ class Settings(BaseSettings):
             read and which names are allowed.
         """
         _refuse_unknown_variables(cls)
-        home_path = Path(home or os.environ.get(f"{ENV_PREFIX}HOME") or DEFAULT_HOME)
+        home_path = find_home(home)
         _refuse_file_as_home(home_path)
         file, from_file = _read_first_file(home_path)
         try:
@@ -282,6 +282,11 @@ class Settings(BaseSettings):
             raise SettingsError(msg)
         chosen = {name: values[name] for name in (names or values)}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def find_home(home: str | Path | None = None) -> Path:
+    """Return the directory of all state: the one given, else ``INVPIPE_HOME``, else ``.invpipe`` in the working directory."""
+    return Path(home or os.environ.get(f"{ENV_PREFIX}HOME") or DEFAULT_HOME)
 
 
 def write_settings(home: str | Path, **values: Any) -> Path:

@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 
 from invpipe.defs.build import build_definitions
+from invpipe.defs.io import CONTENT_NAME
 from invpipe.defs.partitions import VARIANTS, Partitions
 from invpipe.defs.provenance import ArtifactStore
 from invpipe.defs.report.assets import FILE_NAME
@@ -99,5 +100,5 @@ def _print_results(home: Path, settings: Settings, steps: list[Phase], say: Call
     worth = f"{settings.backtest.liquidation_frac:.0%}"
     say(f"\nAblation on {window}: real demand, simulated supply; profit with ending stock at {worth} of its cost\n")
     say(text(ablation_table(frame("ablation", window))))
-    page = store.directory_path(("report", None)) / "content" / FILE_NAME
+    page = store.directory_path(("report", None)) / CONTENT_NAME / FILE_NAME
     say(f"\nReport:     {page}\nArtifacts:  {store.root}\nDagster UI: invpipe ui --home {home}")

@@ -6,21 +6,12 @@ from datetime import timedelta
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from invpipe.contracts import CONTRACTS
 from invpipe.defs.partitions import Partitions
+from invpipe.defs.sources.assets import DAILY_TABLES
 
-EXTRACT = (
-    "raw_items",
-    "raw_vendors",
-    "true_demand",
-    *(f"raw_{t}" for t in ("sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")),
-)
-CORE = (
-    *(f"core_{t}" for t in ("items", "vendors", "sales_daily", "stock_daily", "page_views_daily", "offers", "orderable_daily")),
-    "quarantine",
-    "quarantine_counts",
-    "shop_history",
-    "training_grid",
-)
+EXTRACT = ("raw_items", "raw_vendors", "true_demand", *(f"raw_{table}" for table in DAILY_TABLES))
+CORE = (*(f"core_{table}" for table in CONTRACTS), "quarantine", "quarantine_counts", "shop_history", "training_grid")
 PLAN = ("features", "demand_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
 FOLDS = ("fold_scores",)
 WINDOWS = ("tape", "scheduled_forecasts")
