@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from invpipe.arena.atomic import whole_directory
 from invpipe.arena.params import BacktestParams
+from invpipe.atomic import atomic_replace
 from invpipe.errors import ProvenanceError
 
 FloatArray = npt.NDArray[np.float64]
@@ -132,7 +132,8 @@ class BacktestResult:
             raise ProvenanceError(msg)
         record = {name: getattr(self, name) for name in ("policy", "seed", "tape_fingerprint", "summary")}
         record |= {"params": dataclasses.asdict(self.params), "fingerprint": self.fingerprint()}
-        with whole_directory(path) as folder:
+        with atomic_replace(path) as folder:
+            folder.mkdir()
             for name in _FRAMES:
                 getattr(self, name).write_parquet(folder / f"{name}.parquet")
             (folder / "result.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from invpipe.arena.atomic import whole_directory
+from invpipe.atomic import atomic_replace
 from invpipe.errors import HistoryError, TapeError
 
 if TYPE_CHECKING:
@@ -385,7 +385,8 @@ class Tape:
         if path.exists() and not (path / "meta.json").is_file():
             msg = f"{path} exists and is not a tape (no meta.json); choose another path or remove it"
             raise TapeError(msg)
-        with whole_directory(path) as folder:
+        with atomic_replace(path) as folder:
+            folder.mkdir()
             self._write(folder)
         return path
 

@@ -31,6 +31,7 @@ from dagster_polars.io_managers.type_routers import resolve_type_router
 from pydantic import Field, PrivateAttr
 from upath import UPath
 
+from invpipe.atomic import atomic_replace
 from invpipe.defs.provenance import (
     HASH_ROWS,
     PARQUET_KEY,
@@ -39,7 +40,6 @@ from invpipe.defs.provenance import (
     ArtifactStore,
     ProvenanceRecord,
     Upstream,
-    atomic_replace,
     check_content,
     checked_record,
     cure_of,

@@ -20,11 +20,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import itertools
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -48,10 +44,8 @@ NO_CONTENT = frozenset({RECORD_NAME, "phase_seconds.json"})
 SETTINGS_KEY = "invpipe/settings"
 #: Rows hashed at a time; part of the hash, because rows are framed by it.
 HASH_ROWS = 1 << 20
-#: Leftovers of killed writers are removed after this time; ``dagster.yaml`` lets no run live longer than an hour.
-LEFTOVER_SECONDS = 6 * 3600
 #: Rooms and modules in import order; one never imports another to its right.
-ROOMS = ("errors", "settings", "contracts", "sources", "history", "grid", "features", "forecast", "allocation", "arena", "report")
+ROOMS = ("errors", "atomic", "settings", "contracts", "sources", "history", "grid", "features", "forecast", "allocation", "arena", "report")
 
 ArtifactId = tuple[str, str | None]
 
@@ -297,46 +291,6 @@ def check_content(record: ProvenanceRecord, content_hash: str, path: Path) -> No
             f"{record.content_hash[:12]}: it was damaged or changed after it was written; {cure_of(artifact)}"
         )
         raise ProvenanceError(msg)
-
-
-@contextmanager
-def atomic_replace(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write a file or directory to, and move it to `path` when the block ends well.
-
-    A reader sees the old artifact or the new one. Whoever is killed leaves the old one; killed between the two renames that swap a
-    directory, none. A temporary that a killed writer left is removed by a later write, after `LEFTOVER_SECONDS`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(".*.tmp"):
-        if time.time() - leftover.lstat().st_mtime > LEFTOVER_SECONDS:
-            _remove(leftover)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        if path.is_dir():
-            _swap_directories(temporary, path)
-        else:
-            temporary.replace(path)
-    finally:
-        _remove(temporary)
-
-
-def _swap_directories(new: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    path.rename(old)
-    try:
-        new.replace(path)
-    except OSError:
-        old.rename(path)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 # --- what an asset declares

@@ -7,8 +7,6 @@ puts it into the notes. All texts are escaped.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
+from invpipe.atomic import atomic_replace
 from invpipe.report import charts, tables
 from invpipe.report.charts import Chart
 from invpipe.report.images import svg
@@ -224,14 +223,6 @@ def write_report(path: str | Path, report: Report) -> Path:
     """
     path = Path(path)
     page = render_report(report).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with atomic_replace(path) as draft:
+        draft.write_bytes(page)
     return path

@@ -24,6 +24,7 @@ from invpipe.errors import SettingsError
 from invpipe.settings import Settings, write_settings
 
 GRAPH = Path(__file__).with_name("graph.json")
+README = Path(__file__).parents[2] / "README.md"
 
 #: Assets that may know the true demand; a forecast or a plan never does.
 EVALUATION = {"fold_scores", "fold_summary", "tape", "backtest", "ablation", "report"}
@@ -215,6 +216,11 @@ def test_mermaid_shows_every_asset_and_every_dependency(definitions: dg.Definiti
     assert sorted(frames) == sorted({str(spec.group_name) for spec in specs.values()})
     assert lines.count("  end") == len(frames)
     assert len(lines) == 1 + len(boxes) + len(arrows) + 2 * len(frames)
+
+
+def test_readme_draws_the_graph_of_today(definitions: dg.Definitions) -> None:
+    """Prevents a picture of last month's chain; renew it with what `invpipe graph` prints."""
+    assert f"```mermaid\n{mermaid(definitions)}\n```" in README.read_text(encoding="utf-8")
 
 
 @pytest.fixture

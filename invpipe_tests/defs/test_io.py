@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from invpipe.defs.provenance import LEFTOVER_SECONDS, ArtifactStore, atomic_replace
+from invpipe.atomic import LEFTOVER_SECONDS, atomic_replace
+from invpipe.defs.provenance import ArtifactStore
 from invpipe.errors import ProvenanceError
 
 FOLDS = dg.StaticPartitionsDefinition([f"{fold:02d}" for fold in range(4)])

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from dagster._core.errors import DagsterAssetCheckFailedError
 
-from invpipe.allocation import allocate, daily_problem, protection_windows
+from invpipe.allocation import AllocationProblem, Method, OrderPlan, allocate, daily_problem, protection_windows
 from invpipe.defs.allocation.assets import planning_params
 from invpipe.defs.allocation.checks import faults
 from invpipe.defs.features.assets import serving_features
@@ -123,6 +123,21 @@ def test_censored_doubled_and_missing_cells_fail_the_check(history: ShopHistory)
     assert checked(grid, cut.filter(pl.col("from_day") <= pl.col("to_day")))[1]["censored_cells"] == 1
     assert checked(pl.concat([grid, grid[:1]]), spans) == (False, {"censored_cells": 0, "doubled_cells": 1, "missing_cells": -1})
     assert checked(grid[1:], spans) == (False, {"censored_cells": 0, "doubled_cells": 0, "missing_cells": 1})
+
+
+def test_overdrawn_plan_stops_the_run(
+    demo: Home, copy_of: Callable[[Home], Home], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a plan over its capital from ending as a green run."""
+
+    def overdraw(problem: AllocationProblem, method: Method) -> OrderPlan:
+        plan = allocate(problem, method=method)
+        return replace(plan, order_units=plan.order_units * 1000)
+
+    monkeypatch.setattr("invpipe.defs.allocation.assets.allocate", overdraw)
+    job = copy_of(demo).definitions().resolve_job_def("plan")
+    with pytest.raises(DagsterAssetCheckFailedError, match="plan_within_capital"):
+        job.execute_in_process(instance=instance, partition_key="2017-12-31", run_config={"loggers": {"progress": {}}})
 
 
 def test_faults_of_a_plan_are_named(demo: Home) -> None:
