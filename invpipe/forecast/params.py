@@ -22,6 +22,8 @@ class ForecastParams(BaseModel):
         Days before the first training origin.
     tweedie_power
         Variance power of the Tweedie loss, between 1 (Poisson) and 2 (gamma).
+    feature_frac
+        Share of the features each tree of the window model may use, 0-1.
     rounds, learning_rate, leaves, min_leaf_cells
         Boosting rounds, shrinkage, leaves per tree, least cells per leaf.
     max_window_cells, max_zero_cells
@@ -46,6 +48,7 @@ class ForecastParams(BaseModel):
     origin_step_days: Days = 14
     min_history_days: Days = 28
     tweedie_power: Annotated[float, Field(gt=1, lt=2)] = 1.3
+    feature_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
     rounds: Annotated[int, Field(ge=1)] = 150
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     leaves: Annotated[int, Field(ge=2)] = 31

@@ -1,10 +1,14 @@
 r"""Window model: mean and dispersion of the demand in a window of days.
 
 Model: units :math:`Y` sold on the :math:`e` orderable days of a window of :math:`L` days follow a negative binomial with mean
-:math:`e \lambda(x, L)` and size :math:`r(m, L)`. The rate :math:`\lambda` per orderable day is one LightGBM booster with Tweedie loss
-and log link over all window lengths (the exposure e enters as an offset, L as a feature); the size is fitted by maximum likelihood per
-class of the mean (demand class) and window length, against means predicted for SKUs the booster has not seen, and interpolated in the
-logarithms of both. Demand over the whole window is the law at e = L.
+:math:`e \lambda(x, L)` and size :math:`r(m, L)`. The rate :math:`\lambda` per orderable day is the mean of LightGBM boosters with Tweedie
+loss and log link over all window lengths (the exposure e enters as an offset, L as a feature), each trained without one fold of the
+SKUs; the size is fitted by maximum likelihood per class of the mean (demand class) and window length, against means predicted for the SKUs
+a booster has not seen, and interpolated in the logarithms of both. Demand over the whole window is the law at e = L.
+
+A booster fits its own cells too well: a dispersion fitted to those residuals would make the law too narrow. The folds give honest
+residuals and an ensemble at the cost of two boosters; against one booster and two halves for the residuals the pinball loss was measured
+1 % lower.
 
 SKUs that were never sold before the origin have models of their own: their few sales follow another law than those of slow movers.
 
@@ -14,7 +18,8 @@ the SKUs that sell best, and was measured to lower the mean by another 6 %.
 Limits: a window that does not start on day 1 takes the rate of a window of its length that does, with its own calendar; one SKU's
 windows are modelled one by one, so nothing is said about their dependence.
 
-Source: Tweedie boosting as in LightGBM's manual; negative binomial NB2, Hilbe (2011); measured in the project's yardsticks.
+Source: Tweedie boosting as in LightGBM's manual; negative binomial NB2, Hilbe (2011); one model per fold kept as an ensemble:
+cross-validation aggregation, Barrow & Crone (2016), International Journal of Forecasting 32(4); measured in the project's yardsticks.
 """
 
 from __future__ import annotations
@@ -44,6 +49,9 @@ INPUTS = (*FEATURES, "window_days")
 #: Demand classes: bins of the mean with at least so many cells, at most so many bins.
 MIN_CLASS_CELLS = 500
 MAX_CLASSES = 12
+
+#: Folds of SKUs, one booster each.
+SKU_FOLDS = 3
 
 #: Bounds of log r: below, all mass at zero with a fat tail; above, Poisson for any practical purpose.
 LOG_SIZE_BOUNDS = (-5.0, 8.0)
@@ -120,9 +128,9 @@ class _Cells:
 
 @dataclass(frozen=True)
 class CountModel:
-    """A rate booster around a base rate (log units per day), and a dispersion."""
+    """Rate boosters around a base rate (log units per day), one per fold of SKUs it has not seen, and a dispersion."""
 
-    booster: lgb.Booster
+    boosters: tuple[lgb.Booster, ...]
     log_base_rate: float
     dispersion: Dispersion
 
@@ -130,20 +138,27 @@ class CountModel:
     def fit(cls, cells: _Cells, params: ForecastParams) -> CountModel:
         """Fit rate and dispersion on cells with at least one unit sold."""
         base = float(np.log(cells.units.sum() / cells.exposure.sum()))
-        mean = _held_out_rate(cells, base, params) * cells.exposure
+        boosters, mean = [], np.full(len(cells.units), np.nan)
+        for fold in range(SKU_FOLDS):
+            held_out = cells.sku % SKU_FOLDS == fold
+            others_sold = cells.units[~held_out].sum() > 0  # else all sales are of this fold: nothing to hold out
+            booster = _train(cells.take(~held_out) if others_sold else cells, base, params)
+            if held_out.any():
+                mean[held_out] = _rate((booster,), base, cells.matrix[held_out]) * cells.exposure[held_out]
+            boosters.append(booster)
         lengths = tuple(sorted(set(cells.days.tolist())))
         knots = [fit_dispersion(mean[cells.days == d], cells.units[cells.days == d]) for d in lengths]
-        dispersion = Dispersion(lengths, tuple(k[0] for k in knots), tuple(k[1] for k in knots))
-        return cls(_train(cells, base, params), base, dispersion)
+        return cls(tuple(boosters), base, Dispersion(lengths, tuple(k[0] for k in knots), tuple(k[1] for k in knots)))
 
     def predict(self, matrix: Matrix, days: int) -> tuple[FloatArray, FloatArray]:
         """Return mean units and size r of windows of `days` days, shape (n,) each."""
-        mean = _rate(self.booster, self.log_base_rate, matrix) * days
+        mean = _rate(self.boosters, self.log_base_rate, matrix) * days
         return mean, self.dispersion.size(mean, days)
 
     def save(self, directory: Path, name: str) -> None:
-        """Write the booster as text, the rest as JSON."""
-        self.booster.save_model(str(directory / f"window_{name}.txt"))
+        """Write the boosters as text, the rest as JSON."""
+        for fold, booster in enumerate(self.boosters):
+            booster.save_model(str(directory / f"window_{name}_{fold}.txt"))
         rest = {
             "log_base_rate": self.log_base_rate,
             "window_days": list(self.dispersion.window_days),
@@ -161,7 +176,8 @@ class CountModel:
             tuple(np.array(knots) for knots in rest["log_mean"]),
             tuple(np.array(knots) for knots in rest["log_size"]),
         )
-        return cls(lgb.Booster(model_file=str(directory / f"window_{name}.txt")), rest["log_base_rate"], dispersion)
+        boosters = tuple(lgb.Booster(model_file=str(directory / f"window_{name}_{fold}.txt")) for fold in range(SKU_FOLDS))
+        return cls(boosters, rest["log_base_rate"], dispersion)
 
 
 @dataclass(frozen=True)
@@ -206,8 +222,9 @@ class WindowModel:
         return mean, size
 
     def gain_by_feature(self) -> dict[str, float]:
-        """Return each input's share of the total gain of the booster for SKUs sold before, 0-1."""
-        return gain_by_feature(self.sold.booster)
+        """Return each input's share of the total gain of the boosters for SKUs sold before, 0-1."""
+        shares = [gain_by_feature(booster) for booster in self.sold.boosters]
+        return {name: sum(share[name] for share in shares) / len(shares) for name in shares[0]}
 
     def save(self, directory: Path) -> None:
         """Write the models into a directory."""
@@ -227,27 +244,13 @@ def _never_sold(matrix: Matrix) -> npt.NDArray[np.bool_]:
 
 
 def _train(cells: _Cells, base: float, params: ForecastParams) -> lgb.Booster:
-    objective = {"objective": "tweedie", "tweedie_variance_power": params.tweedie_power}
+    objective = {"objective": "tweedie", "tweedie_variance_power": params.tweedie_power, "feature_fraction": params.feature_frac}
     return train_booster(objective, cells.matrix, INPUTS, cells.units, params, init_score=np.log(cells.exposure) + base)
 
 
-def _rate(booster: lgb.Booster, base: float, matrix: Matrix) -> FloatArray:
-    raw = np.asarray(booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
-    return np.maximum(np.exp(raw + base), MIN_RATE)
-
-
-def _held_out_rate(cells: _Cells, base: float, params: ForecastParams) -> FloatArray:
-    """Return each cell's rate from a booster that has not seen its SKU: two halves of the SKUs predict each other.
-
-    A booster fits its own cells too well; a dispersion fitted to those residuals would make the law too narrow.
-    """
-    rate = np.full(len(cells.units), np.nan)
-    for half in (0, 1):
-        held_out = cells.sku % 2 == half
-        if held_out.all() or cells.units[~held_out].sum() <= 0:  # one SKU, or all sales in one half: nothing to hold out
-            return _rate(_train(cells, base, params), base, cells.matrix)
-        rate[held_out] = _rate(_train(cells.take(~held_out), base, params), base, cells.matrix[held_out])
-    return rate
+def _rate(boosters: tuple[lgb.Booster, ...], base: float, matrix: Matrix) -> FloatArray:
+    raw = np.array([booster.predict(matrix, raw_score=True, num_threads=1) for booster in boosters], dtype=np.float64)
+    return np.asarray(np.maximum(np.exp(raw + base).mean(axis=0), MIN_RATE))
 
 
 def window_inputs(store: FeatureStore, sku: IndexArray, origin: IndexArray, first: IndexArray, last: IndexArray) -> npt.NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 import pytest
@@ -13,6 +13,7 @@ from invpipe import bench
 from invpipe.forecast import ForecastParams
 from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
 from invpipe_tests.benchmarks import arena_reference, window_law
+from invpipe_tests.benchmarks.prototype import Prototype
 
 
 def test_allocation_compares_the_methods_on_one_problem() -> None:
@@ -115,3 +116,17 @@ def test_wrong_name_and_size_are_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit, match="2"):
         bench.main(["sources", "--skus", "0"])
     assert "argument --skus: '0' is no whole number >= 1" in capsys.readouterr().err
+
+
+def test_prototype_is_honest_unless_told_otherwise() -> None:
+    """Prevents a comparison with a rival that has seen the days it is scored on."""
+    tables = synthetic_shop(SyntheticShopParams(n_skus=80, n_days=200, first_day=date(2017, 1, 1)))
+    sales = tables.demand_daily.select("sku", "day", pl.col("demand_units").alias("sales_units"), revenue=pl.lit(0.0))
+    cutoff = tables.first_day + timedelta(days=150)
+    poisoned = sales.with_columns(pl.when(pl.col("day") > cutoff).then(50).otherwise("sales_units").cast(pl.Int32).alias("sales_units"))
+    means = {}
+    for name, frame in (("clean", sales), ("poisoned", poisoned)):
+        prototype = Prototype(window_law.always_orderable(tables.items, frame, tables.first_day, tables.last_day))
+        means[name] = [prototype.window_demand(150, 20, reach).mean.tolist() for reach in (0, 8)]
+    assert means["clean"][0] == means["poisoned"][0]
+    assert means["clean"][1] != means["poisoned"][1]
