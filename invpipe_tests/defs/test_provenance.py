@@ -513,7 +513,7 @@ def test_declarations_are_checked_where_they_are_written() -> None:
     assert depends_on("embedded", "seed") == {"invpipe/settings": "embedded seed"}
     with pytest.raises(SettingsError, match="'embeded' is no setting an artifact can depend on; allowed: backtest, embedded"):
         depends_on("embeded")
-    with pytest.raises(ProvenanceError, match="'forecasts' is no room; rooms are errors, settings, .*report"):
+    with pytest.raises(ProvenanceError, match="'forecasts' is no room; rooms are errors, atomic, settings, .*report"):
         code_version_of("forecasts")
 
 

@@ -1,0 +1,188 @@
+"""Sections of the settings that say how the chain computes: source sample, folds, forecast, planning, backtests."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbeddedSettings(Section):
+    """The embedded shop: real demand of Complete Journey, simulated supply.
+
+    Parameters
+    ----------
+    skus
+        Size of the uniform sample of SKUs; 0 keeps all of them.
+    seed
+        Seed of the sample and of the simulated supply (vendors, offers, page views, stock policy).
+    """
+
+    skus: int = Field(default=2000, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+
+class FoldSettings(Section):
+    """Walk-forward folds.
+
+    Parameters
+    ----------
+    horizon_days
+        Days of a fold's test slab, counted from the day after its cutoff.
+    step_days
+        Days between two cutoffs.
+    n_folds
+        How many folds, the last one ending on the last day of the history.
+    """
+
+    horizon_days: Days = 28
+    step_days: Days = 14
+    n_folds: int = Field(default=12, ge=1)
+
+
+class ForecastSettings(Section):
+    """The demand forecast.
+
+    Parameters
+    ----------
+    window_days
+        Lengths of the windows (days 1..n after the cutoff) whose demand is predicted and scored, rising.
+    daily_days
+        Days for which daily quantiles are predicted.
+    taus
+        Quantile levels of the daily boosters, rising, inside (0, 1).
+    refit_days
+        Days between two trainings of a backtest's forecasts; between them the boosters stay and the features move on.
+    """
+
+    window_days: tuple[Days, ...] = (7, 14, 28)
+    daily_days: Days = 60
+    taus: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
+    refit_days: Days = 28
+
+    @field_validator("window_days", "taus")
+    @classmethod
+    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or list(values) != sorted(set(values)):
+            msg = "give at least one value, in rising order, none twice"
+            raise ValueError(msg)
+        return values
+
+
+class BacktestWindow(Section):
+    """A named span of days, both ends inclusive, that a backtest replays.
+
+    Parameters
+    ----------
+    name
+        Partition key: letters, digits, ``-``, ``_`` and ``.``.
+    start, end
+        First and last day of the replay; the warm-up is its beginning.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    start: date
+    end: date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end <= self.start:
+            msg = f"window {self.name!r} ends on {self.end}, not after its start {self.start}"
+            raise ValueError(msg)
+        return self
+
+
+class PlanningSettings(Section):
+    """How orders are planned, today and in every backtest.
+
+    Parameters
+    ----------
+    method
+        Allocation method of the daily plan: "exact", "lp" or "greedy".
+    capital_limit
+        Working capital tied up in stock and open orders at most, money; without it `capital_limit_frac` decides.
+    capital_limit_frac
+        Working capital as a share of the value at cost of the stock on hand (on the plan's day, or when a backtest starts).
+    review_period_days
+        Days between two decisions.
+    holding_cost_frac_per_year
+        Cost of holding a unit for a year as a share of its cost.
+    inbound_cost_per_line
+        Cost of receiving one order line, money.
+    leftover_value_frac
+        What a unit left over at the end of the protection window is worth as a share of its cost, 0 to below 1.
+    """
+
+    method: Literal["exact", "lp", "greedy"] = "exact"
+    capital_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    capital_limit_frac: float = Field(default=1.25, gt=0, allow_inf_nan=False)
+    review_period_days: Days = 7
+    holding_cost_frac_per_year: float = Field(default=0.2, ge=0, allow_inf_nan=False)
+    inbound_cost_per_line: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    leftover_value_frac: float = Field(default=0.9, ge=0, lt=1)
+
+
+class BacktestSettings(Section):
+    """Replays of the past.
+
+    Parameters
+    ----------
+    windows
+        Spans to replay, with different names.
+    warm_up_days
+        Days at the beginning of a window that no KPI counts.
+    lead_time_seeds
+        How many seeds of lead-time noise each policy is replayed with.
+    liquidation_frac
+        Share of its cost that a unit left over at the end is worth in the headline profit.
+    """
+
+    windows: tuple[BacktestWindow, ...] = (BacktestWindow(name="2017-h2", start=date(2017, 7, 2), end=date(2017, 12, 31)),)
+    warm_up_days: int = Field(default=28, ge=0)
+    lead_time_seeds: int = Field(default=3, ge=1)
+    liquidation_frac: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        names = [window.name for window in self.windows]
+        if not names or len(set(names)) < len(names):
+            msg = f"windows need at least one name, none twice; got {names}"
+            raise ValueError(msg)
+        for window in self.windows:
+            days = (window.end - window.start).days + 1
+            if days <= self.warm_up_days:
+                msg = f"window {window.name!r} has {days} days, warm_up_days is {self.warm_up_days}: no day is left to score"
+                raise ValueError(msg)
+        return self
+
+
+class ReportSettings(Section):
+    """What people read.
+
+    Parameters
+    ----------
+    fiscal_year_start
+        First day of the shop's fiscal year as month-day, "07-01"; sales are summed by fiscal year.
+    """
+
+    fiscal_year_start: str = "01-01"
+
+    @field_validator("fiscal_year_start")
+    @classmethod
+    def _is_a_day(cls, value: str) -> str:
+        try:
+            date.fromisoformat(f"2001-{value}")  # no leap year: 02-29 is no first day of every year
+        except ValueError as error:
+            msg = f"{value!r} is no month-day of every year; write it as 07-01"
+            raise ValueError(msg) from error
+        return value
