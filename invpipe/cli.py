@@ -1,4 +1,4 @@
-"""The `invpipe` command: demo, ui, graph, bench."""
+"""The `invpipe` command: demo, ui, graph, check-sources, bench."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from invpipe.errors import InvpipeError
@@ -26,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ui.add_argument("--port", type=int, default=3000)
     ui.add_argument("--host", default="127.0.0.1")
     graph = commands.add_parser("graph", help="print the asset graph as a Mermaid diagram")
-    for command in (demo, ui, graph):
+    check = commands.add_parser("check-sources", help="look at every table of your databases before the first extract; writes nothing")
+    check.add_argument("--day", type=date.fromisoformat, help="day to read (default: yesterday in the shop's time zone)")
+    check.add_argument("--json", action="store_true", help="print what was found as JSON")
+    for command in (demo, ui, graph, check):
         command.add_argument("--home", type=Path, help="directory of all state (default: INVPIPE_HOME, else .invpipe)")
     bench = commands.add_parser("bench", help="measure speed on fixed, seeded work", add_help=False)
     bench.add_argument("rest", nargs=argparse.REMAINDER)
@@ -43,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_demo(home, args.skus)
         if args.command == "ui":
             return open_ui(home, args.host, args.port)
+        if args.command == "check-sources":
+            return check_sources(home, args.day, as_json=args.json)
         return print_graph(home)
     except InvpipeError as error:
         print(f"invpipe: {type(error).__name__}: {error}", file=sys.stderr)
@@ -84,3 +90,20 @@ def print_graph(home: Path) -> int:
 
     print(mermaid(build_definitions(str(home))))
     return 0
+
+
+def check_sources(home: Path, day: date | None, *, as_json: bool) -> int:
+    """Look at every mapped table; return 0 where all can be read and their day holds its contract, else 1."""
+    from invpipe.report.source_check import check_document, check_lines
+    from invpipe.sources.databases.check import SourceCheck, day_to_check
+
+    settings = Settings.load(home)
+    check = SourceCheck(settings, day_to_check(settings, day), log=lambda line: print(line, file=sys.stderr, flush=True))
+    found = []
+    for table in check.tables():
+        found.append(table)
+        if not as_json:
+            print("\n".join(check_lines(table)), flush=True)
+    if as_json:
+        print(check_document(found))
+    return int(any(table.error or table.failures for table in found))

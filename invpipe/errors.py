@@ -5,6 +5,7 @@
     InvpipeError
     ├── SettingsError      a setting is missing, unknown or out of its bounds
     ├── SourceError        a source cannot be read
+    │   └── ConnectionLostError  the server is absent or the connection was lost; a retry may help
     ├── ContractError      a table breaks its contract
     ├── HistoryError       a cutoff or window lies outside the history
     ├── ForecastError      a forecast cannot be made from what is given
@@ -12,7 +13,8 @@
     │   └── SolverError    the solver gave no plan
     ├── TapeError          a tape is damaged, foreign or of another version
     ├── ArenaError         a policy or a backtest parameter is out of its bounds
-    └── ProvenanceError    an artifact does not match its provenance record
+    ├── ProvenanceError    an artifact does not match its provenance record
+    └── StorageError       an artifact cannot be written: disk full, no right
 
 Every message says what was wrong, the value and its bound, the first offending key, how many, and what to do.
 """
@@ -28,6 +30,10 @@ class SettingsError(InvpipeError):
 
 class SourceError(InvpipeError):
     """A source cannot be read."""
+
+
+class ConnectionLostError(SourceError):
+    """The server is absent or the connection was lost while reading: starting again may help."""
 
 
 class ContractError(InvpipeError):
@@ -60,3 +66,7 @@ class ArenaError(InvpipeError):
 
 class ProvenanceError(InvpipeError):
     """An artifact does not match its provenance record."""
+
+
+class StorageError(InvpipeError):
+    """An artifact cannot be written: the disk is full, or the user may not write there."""

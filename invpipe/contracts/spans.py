@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import polars as pl
 
 
@@ -23,6 +25,28 @@ def spans_from_days(days: pl.DataFrame) -> pl.DataFrame:
         .drop("run")
         .sort("sku", "from_day")
     )
+
+
+def spans_from_stock(stock_daily: pl.DataFrame, last_day: date) -> pl.DataFrame:
+    """Return the spans of days that opened with stock, key (sku, from_day): where a shop keeps no record of what could be sold.
+
+    Parameters
+    ----------
+    stock_daily
+        Key (sku, day); an absent day repeats the last row of the SKU. Unknown stock is no stock.
+    last_day
+        Last day seen; running spans end on it.
+    """
+    has_stock = (pl.col("on_hand_units") > 0).fill_null(value=False)
+    changes = (
+        stock_daily.drop_nulls(["sku", "day"])
+        .sort("sku", "day")
+        .select("sku", "day", has_stock.alias("has_stock"))
+        .filter((pl.col("has_stock") != pl.col("has_stock").shift(1).over("sku")).fill_null(value=True))
+    )
+    until = (pl.col("day").shift(-1).over("sku") - pl.duration(days=1)).fill_null(last_day)
+    spans = changes.with_columns(until.alias("to_day")).filter("has_stock")
+    return spans.select("sku", from_day="day", to_day="to_day").filter(pl.col("from_day") <= pl.col("to_day"))
 
 
 #: Rules of spans, as expressions that are true where a row breaks them.

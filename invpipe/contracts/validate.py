@@ -240,7 +240,7 @@ def validate_tables(tables: Mapping[str, pl.DataFrame | pl.LazyFrame | None], *,
     totals: dict[str, int] = {}
     skus: pl.Series | None = None
     vendors: pl.Series | None = None
-    for table, contract in CONTRACTS.items():
+    for table in CONTRACTS:
         raw = tables.get(table)
         if raw is None:
             if table not in OPTIONAL_TABLES:
@@ -252,22 +252,60 @@ def validate_tables(tables: Mapping[str, pl.DataFrame | pl.LazyFrame | None], *,
             msg = f"{source}: table {table} is empty; there is nothing to plan. Check the query and its date range"
             raise ContractError(msg)
         totals[table] = len(raw)
-        schema = contract.schema
-        if table == "orderable_daily" and "orderable" in raw.columns:
-            days = sieve.schema(table, conform(raw, OrderableDays, table, source), OrderableDays)
-            day_rules = _cross_rules(Contract(OrderableDays, "day", {}), days, skus, None, as_of)
-            frame = spans_from_days(sieve.rules(table, days, ["sku", "day"], len(raw), day_rules))
-        else:
-            frame = sieve.schema(table, conform(raw, schema, table, source), schema)
-            rules = _cross_rules(contract, frame, skus, vendors, as_of)
-            if table == "orderable_daily":
-                rules |= SPAN_FAILURES
-            frame = sieve.rules(table, frame, schema.primary_key(), len(raw), rules)
+        frame = _held(sieve, table, raw, skus, vendors, as_of, source)
         good[table] = frame
         if table == "items":
             skus = frame["sku"]
         if table == "vendors":
             vendors = frame["vendor"]
+    return _validation(sieve, good, totals)
+
+
+def validate_table(
+    table: str, frame: pl.DataFrame, *, as_of: date, skus: pl.Series | None = None, vendors: pl.Series | None = None, source: str = "frame"
+) -> Validation:
+    """Hold one table against its contract; it may be empty.
+
+    Parameters
+    ----------
+    table
+        Name of the table.
+    frame
+        Its rows.
+    as_of
+        Last day the table may speak of.
+    skus, vendors
+        Keys that its rows may name; without them every key is known.
+    source
+        Where the table comes from, for the messages.
+
+    Raises
+    ------
+    ContractError
+        Where a column is missing, or a type is wrong.
+    """
+    sieve = _Sieve()
+    good = _held(sieve, table, frame, skus, vendors, as_of, source)
+    return _validation(sieve, {table: good}, {table: len(frame)})
+
+
+def _held(
+    sieve: _Sieve, table: str, raw: pl.DataFrame, skus: pl.Series | None, vendors: pl.Series | None, as_of: date, source: str
+) -> pl.DataFrame:
+    """Return the good rows of a table, `orderable_daily` as spans; book the others."""
+    contract, schema = CONTRACTS[table], CONTRACTS[table].schema
+    if table == "orderable_daily" and "orderable" in raw.columns:
+        days = sieve.schema(table, conform(raw, OrderableDays, table, source), OrderableDays)
+        day_rules = _cross_rules(Contract(OrderableDays, "day", {}), days, skus, None, as_of)
+        return spans_from_days(sieve.rules(table, days, ["sku", "day"], len(raw), day_rules))
+    frame = sieve.schema(table, conform(raw, schema, table, source), schema)
+    rules = _cross_rules(contract, frame, skus if table != "items" else None, vendors if table != "vendors" else None, as_of)
+    if table == "orderable_daily":
+        rules |= SPAN_FAILURES
+    return sieve.rules(table, frame, schema.primary_key(), len(raw), rules)
+
+
+def _validation(sieve: _Sieve, good: dict[str, pl.DataFrame], totals: dict[str, int]) -> Validation:
     return Validation(
         tables=good,
         quarantine=pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *sieve.quarantine]),

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from invpipe.defs.allocation.assets import allocation_assets
+from invpipe.defs.allocation.assets import allocation_assets, proposal_assets
 from invpipe.defs.allocation.checks import allocation_checks
 from invpipe.defs.arena.assets import arena_assets
 from invpipe.defs.common import ShopSettings
@@ -14,7 +14,7 @@ from invpipe.defs.forecast.checks import forecast_checks
 from invpipe.defs.grid.assets import training_grid
 from invpipe.defs.grid.checks import no_censored_cell
 from invpipe.defs.io import FramesIOManager, ObjectsIOManager
-from invpipe.defs.jobs import daily_schedule, jobs
+from invpipe.defs.jobs import jobs, schedules
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.report.assets import report
 from invpipe.defs.sources.assets import source_assets
@@ -23,16 +23,18 @@ from invpipe.settings import Settings
 
 def build_definitions(home: str | None = None) -> dg.Definitions:
     """Return assets, checks, jobs and schedules for the settings of a home (INVPIPE_HOME, else .invpipe, where None)."""
-    partitions = Partitions.of(Settings.load(home))
+    settings = Settings.load(home)
+    partitions = Partitions.of(settings)
     return dg.Definitions(
         assets=[
-            *source_assets(partitions),
+            *source_assets(partitions, settings),
             core_tables,
             shop_history,
             training_grid,
             *feature_assets(partitions),
             *forecast_assets(partitions),
             *allocation_assets(partitions),
+            *(proposal_assets(partitions) if settings.proposals.write else ()),
             *arena_assets(partitions),
             report,
         ],
@@ -42,8 +44,8 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
             *forecast_checks(partitions),
             *allocation_checks(partitions),
         ],
-        jobs=jobs(),
-        schedules=[daily_schedule(partitions)],
+        jobs=jobs(settings),
+        schedules=schedules(partitions, settings),
         resources={
             "io_manager": FramesIOManager(home=home),
             "objects": ObjectsIOManager(home=home),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from invpipe.defs.provenance import code_version_of, depends_on
 from invpipe.settings import Settings
@@ -52,3 +53,8 @@ def declared(room: str, file: str, *settings: str, kinds: set[str] | None = None
         "metadata": depends_on(*settings),
         "kinds": kinds if kinds is not None else {"polars", "parquet"},
     }
+
+
+def known(true_demand: pl.DataFrame) -> pl.DataFrame | None:
+    """Return the true demand, None where nobody knows it."""
+    return None if true_demand.is_empty() else true_demand

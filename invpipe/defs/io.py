@@ -7,7 +7,8 @@ What both do that dagster-polars 0.27.12 on Dagster's UPathIOManager does not, a
 
 - an output is written under a temporary name and renamed: a killed run leaves the last good artifact or none;
 - a run over several partitions may return a dict of partition key -> object, which has to hold the run's keys exactly: backfills in
-  one run, for any rectangle of multi-partition keys (Dagster splits the others into several);
+  one run, for any rectangle of multi-partition keys (Dagster splits the others into several); or a `PartitionStream`, of which each part
+  is written as it comes;
 - an input of several partitions is a dict in the order of the keys, and an input annotated as a dict is one for a single partition too;
 - metadata are the same in every run: the first rows instead of a random sample;
 - Polars 2 has no ``rechunk`` in ``scan_parquet``, so that every read through dagster-polars fails.
@@ -19,7 +20,8 @@ input is read once in full to check it, then scanned. An object may map its file
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args, get_origin
 from weakref import WeakKeyDictionary
@@ -58,6 +60,19 @@ SHOWN_ROWS = 5
 
 #: What each running step has read and written so far, with the content hashes; entries end with their steps.
 _seen_by_step: WeakKeyDictionary[object, dict[ArtifactId, str]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class PartitionStream:
+    """Output of a run over many partitions, made part by part, so that one of them is in memory at a time.
+
+    Parameters
+    ----------
+    parts
+        Pairs (partition key, object). Every key of the run has to come; one that comes again takes the place of what came before.
+    """
+
+    parts: Iterator[tuple[str, Any]]
 
 
 class Saveable(Protocol):
@@ -110,8 +125,8 @@ class _CheckedIOManager(dg.ConfigurableIOManager):
         asset_key = context.asset_key.to_user_string()
         seen = _seen_by_step.setdefault(context.step_context, {})
         upstream = _upstream_of(context, seen)
-        parts = _by_partition(context, obj)
-        for partition, part in parts.items():
+        n_partitions = len(context.asset_partition_keys) if context.has_asset_partitions else 1
+        for partition, part in _by_partition(context, obj):
             artifact = (asset_key, partition)
             record, path = self._write(part, artifact, new_record(context.asset_spec, partition, upstream, self._settings))
             seen[artifact] = record.content_hash
@@ -121,7 +136,7 @@ class _CheckedIOManager(dg.ConfigurableIOManager):
                 **self._shown(part, partitioned=partition is not None),
             }
             context.step_context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=partition)
-            if len(parts) == 1:  # Dagster keeps one data version per step
+            if n_partitions == 1:  # Dagster keeps one data version per step
                 context.step_context.set_data_version(context.asset_key, dg.DataVersion(record.content_hash))
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -261,24 +276,43 @@ def _is_dict(kind: Any) -> bool:
     return kind is dict or get_origin(kind) in (dict, Mapping)
 
 
-def _by_partition(context: dg.OutputContext, obj: Any) -> dict[str | None, Any]:
-    """Split an output by the partitions of its run, None for an unpartitioned asset."""
+def _by_partition(context: dg.OutputContext, obj: Any) -> Iterator[tuple[str | None, Any]]:
+    """Split an output by the partitions of its run, None for an unpartitioned asset; a stream part by part."""
     asset_key = context.asset_key.to_user_string()
     if not context.has_asset_partitions:
-        return {None: obj}
+        yield None, obj
+        return
     keys = sorted(str(key) for key in context.asset_partition_keys)
-    if not isinstance(obj, Mapping):
-        if len(keys) == 1:
-            return {keys[0]: obj}
+    if isinstance(obj, PartitionStream):
+        yield from _streamed(asset_key, keys, obj)
+    elif isinstance(obj, Mapping):
+        parts = {str(key): part for key, part in obj.items()}
+        _refuse_other_partitions(asset_key, keys, parts)
+        yield from ((key, parts[key]) for key in keys)
+    elif len(keys) == 1:
+        yield keys[0], obj
+    else:
         msg = f"the run makes {len(keys)} partitions of {asset_key} ({keys[0]} ... {keys[-1]}); return a dict of partition key -> object"
         raise ProvenanceError(msg)
-    parts = {str(key): part for key, part in obj.items()}
+
+
+def _streamed(asset_key: str, keys: list[str], stream: PartitionStream) -> Iterator[tuple[str, Any]]:
+    """Pass the parts on; refuse one that was not asked for at once, and missing ones at the end."""
+    done: dict[str, None] = {}
+    for key, part in stream.parts:
+        if key not in keys:
+            _refuse_other_partitions(asset_key, [*done], {**done, key: None})
+        yield key, part
+        done[key] = None
+    _refuse_other_partitions(asset_key, keys, done)
+
+
+def _refuse_other_partitions(asset_key: str, keys: list[str], parts: Collection[str]) -> None:
     missing, extra = sorted(set(keys) - set(parts)), sorted(set(parts) - set(keys))
     if missing or extra:
         wrong = [f"{len(found)} {word}, first {found[0]!r}" for word, found in (("missing", missing), ("not asked for", extra)) if found]
         msg = f"the partitions returned for {asset_key} are not the {len(keys)} of the run: {'; '.join(wrong)}"
         raise ProvenanceError(msg)
-    return {key: parts[key] for key in keys}
 
 
 def _upstream_of(context: dg.OutputContext, seen: Mapping[ArtifactId, str]) -> list[Upstream]:

@@ -37,11 +37,17 @@ class Partitions:
 
     @classmethod
     def of(cls, settings: Settings) -> Partitions:
-        """Return the partitions the settings ask for; the embedded shop knows its first and last day."""
+        """Return the partitions the settings ask for: the embedded shop's days, or a shop's own, up to yesterday in its time zone."""
         window = dg.StaticPartitionsDefinition([w.name for w in settings.backtest.windows])
         return cls(
-            day=dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), end_date=(LAST_DAY + timedelta(days=1)).isoformat()),
+            day=_days(settings),
             fold=dg.StaticPartitionsDefinition([f"{k:02d}" for k in range(settings.folds.n_folds)]),
             window=window,
             backtest=dg.MultiPartitionsDefinition({"window": window, "variant": dg.StaticPartitionsDefinition(list(VARIANTS))}),
         )
+
+
+def _days(settings: Settings) -> dg.DailyPartitionsDefinition:
+    if settings.source == "databases":
+        return dg.DailyPartitionsDefinition(start_date=str(settings.shop.first_day), timezone=settings.shop.time_zone)
+    return dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), end_date=(LAST_DAY + timedelta(days=1)).isoformat())

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 import invpipe
+from invpipe.defs.jobs import range_tags
 from invpipe.defs.provenance import name_of, stale_assets
 from invpipe.errors import ProvenanceError, SettingsError
 from invpipe.settings import Settings
@@ -140,7 +141,7 @@ def _range_tags(partitions: Sequence[str], stale: Collection[str]) -> dict[str, 
     if not stale:
         return {}
     span = [key for key in partitions if key in stale] if "|" not in partitions[0] else list(partitions)
-    return {"dagster/asset_partition_range_start": span[0], "dagster/asset_partition_range_end": span[-1]}
+    return range_tags(span[0], span[-1])
 
 
 def _unproven(keys: set[str], graph: Any, instance: dg.DagsterInstance) -> dict[str, str]:

@@ -51,6 +51,23 @@ HEADING_WIDTH = 10
 NOTHING = "–"
 
 
+def fiscal_years(sales_daily: pl.DataFrame, start: str) -> pl.DataFrame:
+    """Return sales by fiscal year, key first_day: days with a sale, units, revenue.
+
+    Parameters
+    ----------
+    sales_daily
+        Contract table.
+    start
+        First day of a fiscal year as month-day, ``07-01``.
+    """
+    day = pl.col("day")
+    year = day.dt.year() - (day.dt.strftime("%m-%d") < start).cast(pl.Int32)
+    first = pl.format("{}-{}", year, pl.lit(start)).str.to_date().alias("first_day")
+    sums = (day.n_unique().alias("sale_days"), pl.col("sales_units").sum(), pl.col("revenue").sum())
+    return sales_daily.group_by(first).agg(sums).sort("first_day")
+
+
 def _need(frame: pl.DataFrame, columns: list[str], what: str) -> None:
     missing = [name for name in columns if name not in frame.columns]
     if missing:

@@ -138,8 +138,6 @@ class _Connection(Section):
         Encrypt and check the server's certificate; file of the authority that signed it, without it the system's.
     connect_timeout_s, read_timeout_s
         Longest wait for a connection, and for the next bytes of an answer, seconds.
-    time_zone
-        Zone of the times the database stores.
     """
 
     host: str = "127.0.0.1"
@@ -150,10 +148,7 @@ class _Connection(Section):
     tls: bool = False
     tls_ca: Path | None = None
     connect_timeout_s: Seconds = 10
-    read_timeout_s: Seconds = 600
-    time_zone: str = "UTC"
-
-    _zone = field_validator("time_zone")(_known_zone)
+    read_timeout_s: Seconds = 4000
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
@@ -184,15 +179,20 @@ class MariaDBSettings(_Connection):
         Longest run of one query on the server, seconds.
     reader
         "bulk" decodes the rows of the wire in blocks; "pymysql" takes them one by one, slower, with the same result.
+    time_zone
+        Zone of the times the database stores; what it keeps as TIMESTAMP is shown in it, too.
     """
 
     port: Port = 3306
+    time_zone: str = "UTC"
     statement_timeout_s: Seconds = 3600
     reader: Literal["bulk", "pymysql"] = "bulk"
 
+    _zone = field_validator("time_zone")(_known_zone)
+
 
 class MongoDBSettings(_Connection):
-    """The connection to MongoDB.
+    """The connection to MongoDB, whose times are UTC.
 
     Parameters
     ----------

@@ -1,10 +1,11 @@
 """The IO managers in real Dagster runs: partitions, atomic writes, damage, and what they refuse."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from invpipe.atomic import LEFTOVER_SECONDS, atomic_replace
+from invpipe.defs.io import PartitionStream
 from invpipe.defs.provenance import ArtifactStore
 from invpipe.errors import ProvenanceError
 
@@ -253,6 +255,44 @@ def test_metadata_are_the_same_in_every_run(materialize: Materialize) -> None:
     assert "| 4 " in first[0]
 
 
+def test_a_stream_is_written_part_by_part(materialize: Materialize, store: ArtifactStore) -> None:
+    """Prevents a run over years of days from holding all of them; a day that comes again takes the place of what came before."""
+    there: list[int] = []
+
+    @dg.asset(code_version="1", partitions_def=FOLDS, backfill_policy=dg.BackfillPolicy.single_run())
+    def thing(context: dg.AssetExecutionContext) -> PartitionStream:
+        def parts() -> Iterator[tuple[str, pl.DataFrame]]:
+            for attempt in (1, 2):
+                for key in context.partition_keys[: 1 if attempt == 1 else None]:
+                    yield key, pl.DataFrame({"n": [attempt]})
+                    there.append(len(list(store.root.rglob("*.parquet"))))
+
+        return PartitionStream(parts())
+
+    keys = FOLDS.get_partition_keys()
+    materialize([thing], keys[0], keys[-1])
+    assert there == [1, *range(1, len(keys) + 1)]
+    assert all(pl.read_parquet(store.frame_path(("thing", key)))["n"].to_list() == [2] for key in keys)
+
+
+def test_a_stream_has_to_hold_the_runs_partitions(materialize: Materialize) -> None:
+    """Prevents a day that silently was not read, or one that nobody asked for."""
+    first, *_ = keys = FOLDS.get_partition_keys()
+
+    @dg.asset(code_version="1", partitions_def=FOLDS, backfill_policy=dg.BackfillPolicy.single_run())
+    def short() -> PartitionStream:
+        return PartitionStream(iter([(first, pl.DataFrame({"n": [1]}))]))
+
+    @dg.asset(code_version="1", partitions_def=FOLDS, backfill_policy=dg.BackfillPolicy.single_run())
+    def foreign() -> PartitionStream:
+        return PartitionStream(iter([("other", pl.DataFrame({"n": [1]}))]))
+
+    with pytest.raises(ProvenanceError, match=f"partitions returned for short are not the {len(keys)} of the run: {len(keys) - 1} missing"):
+        materialize([short], keys[0], keys[-1])
+    with pytest.raises(ProvenanceError, match="1 not asked for, first 'other'"):
+        materialize([foreign], keys[0], keys[-1])
+
+
 # --- atomic writes
 
 
@@ -281,6 +321,29 @@ def test_write_that_breaks_leaves_the_old_artifact(materialize: Materialize, sto
             materialize([sales])
     assert pl.read_parquet(store.frame_path(("sales", None)))["n"].to_list() == [1]
     assert [path.name for path in store.root.iterdir()] == ["sales.parquet"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from invpipe.atomic import atomic_replace
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+with atomic_replace(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"x" * 2000)
+"""
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """Guards against half a file, and a message that leaves the operator guessing; a limit on file sizes stands for the full disk."""
+    target = tmp_path / "artifact"
+    target.write_text("old")
+    run = subprocess.run([sys.executable, "-c", FULL_DISK, str(target)], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "StorageError" in run.stderr
+    assert re.search(r"artifact cannot be written: .*File too large.*GiB are free.*Make room", run.stderr)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
 KILLED_WRITERS = """

@@ -15,6 +15,7 @@ from invpipe.report.charts import capital_chart
 from invpipe.report.images import png_markdown
 from invpipe.report.tables import markdown, order_lines_table
 from invpipe.settings import Settings
+from invpipe.sources.databases.shop import DatabaseShop
 
 #: Capitals of the what-if curve as shares of the day's capital.
 CURVE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -63,3 +64,27 @@ def allocation_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         yield dg.Output(curves, "capital_curve")
 
     return [plan_orders]
+
+
+def proposal_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """Return the asset that writes plans back, for shops that want it."""
+
+    @dg.asset(
+        partitions_def=partitions.day,
+        backfill_policy=ONE_RUN,
+        **declared("allocation", __file__, "proposals", kinds={"mariadb"}),
+    )
+    def order_proposals(
+        context: dg.AssetExecutionContext, order_plan: dict[str, pl.DataFrame], settings: ShopSettings
+    ) -> dict[str, pl.DataFrame]:
+        """Lines written to the shop's table of proposals, one row: table, lines, value. The day's old proposals are replaced at once."""
+        now = settings.get()
+        shop = DatabaseShop(now, context.log.warning)
+        written = {}
+        for day, lines in order_plan.items():
+            count = shop.write_proposals(date.fromisoformat(day), lines)
+            written[day] = pl.DataFrame({"table": [now.proposals.table], "lines": [count], "order_value": [lines["order_value"].sum()]})
+            context.log.info(f"order_proposals: {count} lines of {day} written to {now.proposals.table}")
+        return written
+
+    return [order_proposals]

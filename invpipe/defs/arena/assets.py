@@ -12,7 +12,7 @@ from invpipe.allocation import protection_windows
 from invpipe.arena import BacktestParams, BacktestResult, SeedRuns, Tape, clairvoyant_bound, compare, run_backtest, standard_policies
 from invpipe.arena.policies import ScheduledForecast
 from invpipe.defs.allocation.assets import planning_params
-from invpipe.defs.common import ONE_RUN, ShopSettings, declared
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared, known
 from invpipe.defs.forecast.assets import forecast_params
 from invpipe.defs.partitions import BASELINE, VARIANTS, Partitions
 from invpipe.forecast import ForecastSchedule
@@ -54,7 +54,7 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         windows = {window.name: window for window in settings.get().backtest.windows}
         tapes = {}
         for name in context.partition_keys:
-            tapes[name] = Tape.build(shop_history, windows[name].start, windows[name].end, demand=true_demand)
+            tapes[name] = Tape.build(shop_history, windows[name].start, windows[name].end, demand=known(true_demand))
             context.log.info(f"tape {name}: {tapes[name].n_events} events on {tapes[name].n_days} days")
         return tapes
 

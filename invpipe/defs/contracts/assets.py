@@ -6,11 +6,13 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from invpipe.contracts import CONTRACTS, OPTIONAL_TABLES, validate_tables
-from invpipe.defs.common import declared
+from invpipe.contracts import CONTRACTS, OPTIONAL_TABLES, spans_from_stock, validate_tables
+from invpipe.defs.common import ShopSettings, declared
 from invpipe.defs.sources.assets import DAILY_TABLES
 from invpipe.errors import ContractError
 from invpipe.history import ShopHistory
+from invpipe.report.tables import fiscal_years, markdown
+from invpipe.settings import Settings
 
 DESCRIPTIONS = {
     "items": "Catalogue, key sku.",
@@ -22,16 +24,15 @@ DESCRIPTIONS = {
     "orderable_daily": "Spans of days on which demand could be seen, key (sku, from_day). Simulated in the embedded shop.",
 }
 
-_DECLARED = declared("contracts", __file__, "source")
-_CORE = {
-    f"core_{name}": dg.AssetOut(description=text, is_required=name not in OPTIONAL_TABLES, **_DECLARED)
-    for name, text in DESCRIPTIONS.items()
-}
+_DECLARED = declared("contracts", __file__, "source", "tables")
+_CORE = {f"core_{name}": dg.AssetOut(description=text, **_DECLARED) for name, text in DESCRIPTIONS.items()}
 _QUARANTINE = {
     "quarantine": dg.AssetOut(description="Rows that broke a contract: table, rules, the row as JSON.", **_DECLARED),
     "quarantine_counts": dg.AssetOut(
         description="Failed rows per table and rule, with an example and the table's rows.",
-        **declared("contracts", __file__, "source", "quarantine_threshold_frac"),  # a new threshold is held against the tables again
+        **declared(
+            "contracts", __file__, "source", "tables", "quarantine_threshold_frac"
+        ),  # a new threshold is held against the tables again
     ),
 }
 _DAYS = {f"raw_{name}": dg.AssetIn(metadata={"allow_missing_partitions": True}) for name in DAILY_TABLES}
@@ -75,8 +76,9 @@ def core_tables(
     raw_page_views_daily: dict[str, pl.DataFrame],
     raw_offers: dict[str, pl.DataFrame],
     raw_orderable_daily: dict[str, pl.DataFrame],
+    settings: ShopSettings,
 ) -> Iterator[dg.Output[pl.DataFrame]]:
-    """Hold every raw table against its contract."""
+    """Hold every raw table against its contract; without a record of orderable days, days that opened with stock were orderable."""
     daily = {
         "sales_daily": raw_sales_daily,
         "stock_daily": raw_stock_daily,
@@ -86,12 +88,19 @@ def core_tables(
     }
     whole = {name: joined(days, name) for name, days in daily.items()}
     as_of = date.fromisoformat(max(raw_sales_daily))
+    if "orderable_daily" not in present_tables(settings.get()):
+        whole["orderable_daily"] = spans_from_stock(whole["stock_daily"], as_of)
     validation = validate_tables({"items": raw_items, "vendors": raw_vendors, **whole}, as_of=as_of, source="raw assets")
     for table in CONTRACTS:
         frac = validation.failed_frac[table]
         yield dg.Output(validation.tables[table], f"core_{table}", metadata={"quarantined_frac": frac})
     yield dg.Output(validation.quarantine, "quarantine", metadata={"quarantined_rows": len(validation.quarantine)})
     yield dg.Output(_all_counts(validation.counts, {"items": raw_items, "vendors": raw_vendors, **whole}), "quarantine_counts")
+
+
+def present_tables(settings: Settings) -> set[str]:
+    """Return the tables the shop has: all of the embedded shop, the mapped ones of a shop with databases."""
+    return set(settings.tables.mapped) if settings.source == "databases" else set(CONTRACTS)
 
 
 def _all_counts(counts: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -101,7 +110,7 @@ def _all_counts(counts: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> pl.
     return pl.concat([counts, pl.DataFrame(rows, schema=counts.schema)]) if clean else counts
 
 
-@dg.asset(io_manager_key="objects", **declared("contracts", __file__, kinds={"polars"}))
+@dg.asset(io_manager_key="objects", **declared("contracts", __file__, "source", "tables", kinds={"polars"}))
 def shop_history(
     context: dg.AssetExecutionContext,
     core_items: pl.DataFrame,
@@ -112,19 +121,21 @@ def shop_history(
     core_offers: pl.DataFrame,
     core_orderable_daily: pl.DataFrame,
     quarantine_counts: pl.DataFrame,
+    settings: ShopSettings,
 ) -> ShopHistory:
     """All validated tables of the shop as one value: the input of everything downstream."""
-    history = ShopHistory.from_valid(
-        {
-            "items": core_items,
-            "vendors": core_vendors,
-            "sales_daily": core_sales_daily,
-            "stock_daily": core_stock_daily,
-            "page_views_daily": core_page_views_daily,
-            "offers": core_offers,
-            "orderable_daily": core_orderable_daily,
-        }
-    )
+    now = settings.get()
+    tables = {
+        "items": core_items,
+        "vendors": core_vendors,
+        "sales_daily": core_sales_daily,
+        "stock_daily": core_stock_daily,
+        "page_views_daily": core_page_views_daily,
+        "offers": core_offers,
+        "orderable_daily": core_orderable_daily,
+    }
+    absent = OPTIONAL_TABLES - present_tables(now)  # an absent table is unknown, not empty
+    history = ShopHistory.from_valid({name: frame for name, frame in tables.items() if name not in absent})
     cells = len(history.skus) * history.n_days
     context.add_output_metadata(
         {
@@ -135,6 +146,7 @@ def shop_history(
             "zero_cells_frac": 1 - len(history.sales_daily) / cells,
             "units_sold_when_not_orderable": history.sales_units_not_orderable,
             "quarantined_rows": int(quarantine_counts["failed_rows"].sum()),
+            "fiscal_years": dg.MetadataValue.md(markdown(fiscal_years(history.sales_daily, now.report.fiscal_year_start))),
         }
     )
     return history

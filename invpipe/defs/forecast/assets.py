@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from invpipe.allocation import protection_windows
-from invpipe.defs.common import ONE_RUN, ShopSettings, declared
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared, known
 from invpipe.defs.partitions import Partitions
 from invpipe.forecast import DemandForecaster, ForecastParams, score_fold, walk_forward_folds
 from invpipe.history import ShopHistory
@@ -98,7 +98,7 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         def score(key: str) -> pl.DataFrame:
             fold = folds[int(key)]
             model = DemandForecaster.fit(shop_history, fold.cutoff, forecast_params(now))
-            scores = score_fold(model, shop_history, fold, demand=true_demand)
+            scores = score_fold(model, shop_history, fold, demand=known(true_demand))
             context.log.info(f"fold {key}: cutoff {fold.cutoff}, tested to {fold.test_last}")
             return scores
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from invpipe.defs.common import declared
+from invpipe.defs.common import ShopSettings, declared, known
 from invpipe.defs.partitions import BASELINE
 from invpipe.history import ShopHistory
 from invpipe.report import Report, render_report
@@ -42,7 +42,7 @@ class HtmlReport:
         "order_plan": dg.AssetIn(partition_mapping=dg.LastPartitionMapping()),
         "order_plan_summary": dg.AssetIn(partition_mapping=dg.LastPartitionMapping()),
     },
-    **declared("report", __file__, "backtest", kinds={"html"}),
+    **declared("report", __file__, "source", "backtest", kinds={"html"}),
 )
 def report(
     shop_history: ShopHistory,
@@ -51,6 +51,7 @@ def report(
     order_plan: pl.DataFrame,
     order_plan_summary: pl.DataFrame,
     ablation: dict[str, pl.DataFrame],
+    settings: ShopSettings,
 ) -> HtmlReport:
     """One page with the shop, the fold scores, the order plan with its reasons, and the ablation; opens without a network."""
     first_window = sorted(ablation)[0]
@@ -59,14 +60,16 @@ def report(
         "SKUs": len(shop_history.skus),
         "days": f"{shop_history.first_day} to {shop_history.last_day}",
         "units sold": int(shop_history.sales_daily["sales_units"].sum()),
-        "units wanted": int(true_demand["demand_units"].sum()),
         "backtest window": first_window,
     }
+    demand = known(true_demand)
+    if demand is not None:
+        shop["units wanted"] = int(demand["demand_units"].sum())
     page = Report(
         title="invpipe report",
         shop=shop,
-        simulated=SIMULATED,
-        weekly=weekly_units(shop_history.sales_daily, true_demand),
+        simulated=SIMULATED if settings.get().source == "embedded" else (),
+        weekly=weekly_units(shop_history.sales_daily, demand),
         fold_scores=pl.concat(fold_scores[key] for key in sorted(fold_scores)),
         order_lines=order_plan,
         order_summary=order_plan_summary.row(0, named=True),

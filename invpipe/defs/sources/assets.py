@@ -1,19 +1,24 @@
-"""Raw tables as extracted: catalogue tables whole, daily tables partitioned by day.
+"""Raw tables as extracted: catalogue tables whole, daily tables partitioned by day, each in a run of its own where that is wanted.
 
-The embedded shop's demand is real; its supply (vendors, offers, page views, stock, and so what could be sold) is simulated, and every
-asset that holds simulated data says so. `true_demand` is what customers wanted: only evaluation may read it.
+They come from the embedded shop or from the shop's own databases, as the settings say. The embedded shop's demand is real; its supply
+(vendors, offers, page views, stock, and so what could be sold) is simulated, and every asset that holds simulated data says so.
+`true_demand` is what customers wanted: only evaluation may read it, and where nobody knows it, in every real shop, it has no rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 
 import dagster as dg
 import polars as pl
 
-from invpipe.defs.common import ShopSettings, declared
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared
+from invpipe.defs.io import PartitionStream
 from invpipe.defs.partitions import Partitions
 from invpipe.settings import Settings
+from invpipe.sources.databases.shop import DatabaseShop
+from invpipe.sources.databases.typed import Typed
 from invpipe.sources.embedded import EmbeddedParams, embedded_shop
 from invpipe.sources.tables import ShopTables
 
@@ -26,22 +31,71 @@ DAILY_TABLES = {
     "orderable_daily": "day",
 }
 
+DESCRIPTIONS = {
+    "items": "Catalogue of the shop, one row per SKU.",
+    "vendors": "Vendors with lead times and minimum order values.",
+    "sales_daily": "Units sold per SKU and day.",
+    "stock_daily": "Units on hand at opening, rows where they changed.",
+    "page_views_daily": "Product page views per SKU and day.",
+    "offers": "Vendor offers, one event per change.",
+    "orderable_daily": "SKUs that could be sold on the day.",
+}
 SIMULATED = "Simulated: no public data set knows the supply side."
+EMBEDDED = {
+    "items": "Complete Journey products.",
+    "sales_daily": "Real demand cut off by simulated stock.",
+}
+
+TRUE_DEMAND_SCHEMA = {"sku": pl.String, "day": pl.Date, "demand_units": pl.Int32}
+
+#: A run over many days says how far it is about so many times.
+PROGRESS_LINES = 20
+
+
+class Source(Protocol):
+    """Where raw tables come from."""
+
+    def whole(self, table: str) -> Typed:
+        """Return a table without days."""
+
+    def days(self, table: str, days: Sequence[date]) -> Iterator[tuple[date, Typed]]:
+        """Yield the rows of each day; a day that comes again takes the place of what came before."""
+
+
+class EmbeddedSource:
+    """The embedded shop as a source."""
+
+    def __init__(self, tables: ShopTables) -> None:
+        self.tables = tables
+
+    def whole(self, table: str) -> Typed:
+        """Return the items or the vendors."""
+        return Typed(getattr(self.tables, table), pl.DataFrame())
+
+    def days(self, table: str, days: Sequence[date]) -> Iterator[tuple[date, Typed]]:
+        """Yield the rows of each day."""
+        frame: pl.DataFrame = getattr(self.tables, table)
+        if table == "orderable_daily":
+            frame = days_from_spans(frame)
+        day = pl.col(DAILY_TABLES[table]).cast(pl.Date)
+        wanted = frame.filter(day.is_in(list(days))).with_columns(day.alias("_day"))
+        parts = wanted.partition_by("_day", as_dict=True, include_key=False)
+        yield from ((d, Typed(parts.get((d,), frame.clear()), pl.DataFrame())) for d in days)
+
+
+@lru_cache(maxsize=1)
+def _embedded(params: EmbeddedParams) -> ShopTables:
+    return embedded_shop(params)
 
 
 def shop_tables(settings: Settings) -> ShopTables:
     """Return the tables of the embedded shop."""
-    return embedded_shop(EmbeddedParams(n_skus=settings.embedded.skus or None, seed=settings.embedded.seed))
+    return _embedded(EmbeddedParams(n_skus=settings.embedded.skus or None, seed=settings.embedded.seed))
 
 
-def by_day(frame: pl.DataFrame, column: str, days: list[str]) -> dict[str, pl.DataFrame]:
-    """Split a table by the day of its rows, one frame per day asked for, empty where there is none."""
-    day = pl.col(column).cast(pl.Date)
-    wanted = frame.filter(day.is_in([date.fromisoformat(d) for d in days]))
-    parts = {
-        key[0]: part for key, part in wanted.with_columns(day.alias("_day")).partition_by("_day", as_dict=True, include_key=False).items()
-    }
-    return {d: parts.get(date.fromisoformat(d), frame.clear()) for d in days}
+def source_of(settings: Settings, log: Callable[[str], object]) -> Source:
+    """Return the source that the settings name."""
+    return DatabaseShop(settings, log) if settings.source == "databases" else EmbeddedSource(shop_tables(settings))
 
 
 def days_from_spans(spans: pl.DataFrame) -> pl.DataFrame:
@@ -50,57 +104,78 @@ def days_from_spans(spans: pl.DataFrame) -> pl.DataFrame:
     return days.with_columns(pl.lit(value=True).alias("orderable"))
 
 
-def source_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+def description(table: str, settings: Settings) -> str:
+    """Say what a raw table holds and where it comes from."""
+    if settings.source == "embedded":
+        return f"{DESCRIPTIONS[table]} {EMBEDDED.get(table, SIMULATED)}"
+    mapped = settings.tables.mapped.get(table)
+    if mapped is None:
+        return f"{DESCRIPTIONS[table]} Not mapped: no rows."
+    return f"{DESCRIPTIONS[table]} From {'a query of MariaDB' if mapped.sql else f'collection {mapped.collection} of MongoDB'}."
+
+
+def source_assets(partitions: Partitions, settings: Settings) -> list[dg.AssetsDefinition]:
     """Return the raw assets."""
-    shared = declared("sources", __file__, "source", "embedded")
-    group = {"group_name": shared.pop("group_name")}
+    shared = declared("sources", __file__, "source", "embedded", "shop", "tables")
 
-    def spec(name: str, description: str, **more: Any) -> dg.AssetSpec:
-        return dg.AssetSpec(name, description=description, **shared, **group, **more)
+    def whole_table(table: str) -> dg.AssetsDefinition:
+        def raw_table(context: dg.AssetExecutionContext, settings: ShopSettings) -> pl.DataFrame:
+            read = source_of(settings.get(), context.log.warning).whole(table)
+            context.add_output_metadata(_unreadable(context, table, read))
+            return read.frame
 
-    @dg.multi_asset(
-        outs={
-            s.key.to_user_string(): dg.AssetOut.from_spec(s)
-            for s in (
-                spec("raw_items", "Catalogue of the shop, one row per SKU (Complete Journey products)."),
-                spec("raw_vendors", f"Vendors with lead times and minimum order values. {SIMULATED}"),
-                spec("true_demand", "Units customers wanted per SKU and day. Evaluation only: no forecast or plan may read it."),
-            )
-        },
-        name="extract_catalogue",
+        return dg.asset(raw_table, name=f"raw_{table}", description=description(table, settings), **shared)
+
+    def daily_table(table: str) -> dg.AssetsDefinition:
+        def raw_table(context: dg.AssetExecutionContext, settings: ShopSettings) -> PartitionStream:
+            days = [date.fromisoformat(key) for key in context.partition_keys]
+            return PartitionStream(_told(context, table, source_of(settings.get(), context.log.warning).days(table, days), len(days)))
+
+        partitioned = {"partitions_def": partitions.day, "backfill_policy": ONE_RUN}
+        return dg.asset(raw_table, name=f"raw_{table}", description=description(table, settings), **partitioned, **shared)
+
+    @dg.asset(
+        description="Units customers wanted per SKU and day; without rows where nobody knows them. Evaluation only: no forecast or "
+        "plan may read it.",
+        **shared,
     )
-    def extract_catalogue(settings: ShopSettings) -> Iterator[dg.Output[pl.DataFrame]]:
-        """Read the tables that have no day."""
-        tables = shop_tables(settings.get())
-        yield dg.Output(tables.items, "raw_items")
-        yield dg.Output(tables.vendors, "raw_vendors")
+    def true_demand(context: dg.AssetExecutionContext, settings: ShopSettings) -> pl.DataFrame:
+        """Read the true demand of the embedded shop."""
+        now = settings.get()
+        if now.source == "databases":
+            return pl.DataFrame(schema=TRUE_DEMAND_SCHEMA)
+        tables = shop_tables(now)
         demand = tables.demand_daily
         cells = len(tables.items) * ((tables.last_day - tables.first_day).days + 1)
-        yield dg.Output(
-            demand, "true_demand", metadata={"demand_units": int(demand["demand_units"].sum()), "zero_cells_frac": 1 - len(demand) / cells}
+        context.add_output_metadata({"demand_units": int(demand["demand_units"].sum()), "zero_cells_frac": 1 - len(demand) / cells})
+        return demand
+
+    return [whole_table("items"), whole_table("vendors"), *(daily_table(table) for table in DAILY_TABLES), true_demand]
+
+
+def _told(
+    context: dg.AssetExecutionContext, table: str, parts: Iterator[tuple[date, Typed]], n_days: int
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Pass the days on, saying how far the table is and what could not be read."""
+    done = rows = 0
+    for day, read in parts:
+        shown = _unreadable(context, table, read)
+        if shown:
+            context.add_asset_metadata(shown, partition_key=day.isoformat())
+        yield day.isoformat(), read.frame
+        done, rows = done + 1, rows + len(read.frame)
+        if done % max(n_days // PROGRESS_LINES, 1) == 0 and n_days > PROGRESS_LINES:
+            context.log.info(f"raw_{table}: {done:,} of {n_days:,} days, {rows:,} rows")
+    context.log.info(f"raw_{table}: {n_days:,} days, {rows:,} rows")
+
+
+def _unreadable(context: dg.AssetExecutionContext, table: str, read: Typed) -> dict[str, Any]:
+    """Warn of values that could not be read in their type, and return them as metadata; they are null, and their rows go to quarantine."""
+    if read.unreadable.is_empty():
+        return {}
+    for row in read.unreadable.iter_rows(named=True):
+        context.log.warning(
+            f"raw_{table}: {row['count']:,} values of {row['column']} ({row['database_type']}) cannot be read, first {row['example']}"
         )
-
-    descriptions = {
-        "sales_daily": "Units sold per SKU and day: real demand cut off by simulated stock.",
-        "stock_daily": f"Units on hand at opening, rows where they changed. {SIMULATED}",
-        "page_views_daily": f"Product page views per SKU and day. {SIMULATED}",
-        "offers": f"Vendor offers, one event per change. {SIMULATED}",
-        "orderable_daily": f"SKUs that could be sold on the day. {SIMULATED}",
-    }
-
-    @dg.multi_asset(
-        outs={f"raw_{name}": dg.AssetOut.from_spec(spec(f"raw_{name}", descriptions[name])) for name in DAILY_TABLES},
-        name="extract_days",
-        partitions_def=partitions.day,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-    )
-    def extract_days(context: dg.AssetExecutionContext, settings: ShopSettings) -> Iterator[dg.Output[dict[str, pl.DataFrame]]]:
-        """Read the rows of the run's days."""
-        tables = shop_tables(settings.get())
-        days = list(context.partition_keys)
-        for name, column in DAILY_TABLES.items():
-            frame = days_from_spans(tables.orderable_daily) if name == "orderable_daily" else getattr(tables, name)
-            yield dg.Output(by_day(frame, column, days), f"raw_{name}")
-            context.log.info(f"raw_{name}: {len(days)} days")
-
-    return [extract_catalogue, extract_days]
+    records = [dg.TableRecord({name: str(value) for name, value in row.items()}) for row in read.unreadable.iter_rows(named=True)]
+    return {"unreadable_values": int(read.unreadable["count"].sum()), "unreadable": dg.MetadataValue.table(records)}

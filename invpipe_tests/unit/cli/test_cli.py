@@ -166,3 +166,9 @@ def test_wrong_settings_are_found_before_dagster_is_loaded(tmp_path: Path) -> No
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60)
     assert (run.returncode, run.stdout) == (1, "False\n")
     assert run.stderr.startswith("invpipe: SettingsError: sede in ")
+
+
+def test_check_sources_needs_databases(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Prevents a check of nothing from looking like a good one."""
+    assert cli.main(["check-sources", "--home", str(tmp_path / "home")]) == 1
+    assert "source is 'embedded': there are no databases to check" in errors_of(capsys)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import polars as pl
 import pytest
 
 from invpipe.errors import InvpipeError
-from invpipe.report.tables import ablation_table, cells, fold_table, html_table, markdown, order_lines_table, text
+from invpipe.report.tables import ablation_table, cells, fiscal_years, fold_table, html_table, markdown, order_lines_table, text
 from invpipe_tests.unit.report.examples import HOSTILE, ablation, plan_lines, scores
 
 
@@ -109,3 +111,14 @@ def test_text_aligns_and_wraps_reasons_below() -> None:
 def test_empty_frames_give_their_headings(write) -> None:
     """Prevents a run without orders from ending in an error."""
     assert "order" in write(pl.DataFrame(schema={"order": pl.Int64, "why": pl.String}))
+
+
+def test_fiscal_years_start_where_the_shop_says() -> None:
+    """Prevents sums over calendar years under the name of fiscal ones."""
+    days = [date(2023, 6, 30), date(2023, 7, 1), date(2024, 6, 30), date(2024, 6, 30), date(2024, 7, 1)]
+    sales = pl.DataFrame({"sku": list("aaaba"), "day": days, "sales_units": [1, 2, 3, 4, 5], "revenue": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    assert fiscal_years(sales, "07-01").rows() == [
+        (date(2022, 7, 1), 1, 1, 1.0),
+        (date(2023, 7, 1), 2, 9, 9.0),
+        (date(2024, 7, 1), 1, 5, 5.0),
+    ]

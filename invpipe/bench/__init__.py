@@ -377,7 +377,3 @@ def _figure(value: object) -> str:
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
