@@ -29,6 +29,7 @@ import polars as pl
 
 from invpipe.allocation import AllocationProblem, Method, OrderPlan, allocate
 from invpipe.arena import BacktestParams, OrderNothing, Tape, run_backtest
+from invpipe.bench.extract import bench_extract
 from invpipe.features import FEATURES, FeatureStore
 from invpipe.forecast import CountLaw, DemandForecaster, ForecastParams, score_fold, walk_forward_folds
 from invpipe.history import ShopHistory
@@ -304,6 +305,7 @@ def bench_window_law(skus: int = 5_000, rounds: int = 200, threads: int = 2, see
 BENCHMARKS: dict[str, Callable[..., list[Figures]]] = {
     "allocation": bench_allocation,
     "arena": bench_arena,
+    "extract": bench_extract,
     "features": bench_features,
     "sources": bench_sources,
     "window-law": bench_window_law,

@@ -6,7 +6,7 @@ from invpipe.defs.allocation.assets import allocation_assets, proposal_assets
 from invpipe.defs.allocation.checks import allocation_checks
 from invpipe.defs.arena.assets import arena_assets
 from invpipe.defs.common import ShopSettings
-from invpipe.defs.contracts.assets import core_tables, shop_history
+from invpipe.defs.contracts.assets import core_tables, offer_deltas, shop_history
 from invpipe.defs.contracts.checks import quarantine_within_threshold
 from invpipe.defs.features.assets import feature_assets
 from invpipe.defs.forecast.assets import forecast_assets
@@ -30,6 +30,7 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
             *source_assets(partitions, settings),
             core_tables,
             shop_history,
+            offer_deltas,
             training_grid,
             *feature_assets(partitions),
             *forecast_assets(partitions),

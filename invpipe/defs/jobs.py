@@ -12,7 +12,7 @@ from invpipe.defs.sources.assets import DAILY_TABLES
 from invpipe.settings import Settings
 
 EXTRACT = ("raw_items", "raw_vendors", "true_demand", *(f"raw_{table}" for table in DAILY_TABLES))
-CORE = (*(f"core_{table}" for table in CONTRACTS), "quarantine", "quarantine_counts", "shop_history", "training_grid")
+CORE = (*(f"core_{table}" for table in CONTRACTS), "quarantine", "quarantine_counts", "shop_history", "offer_deltas", "training_grid")
 PLAN = ("features", "demand_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
 FOLDS = ("fold_scores",)
 WINDOWS = ("tape", "scheduled_forecasts")

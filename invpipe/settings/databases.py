@@ -218,7 +218,7 @@ class ExtractSettings(Section):
     """
 
     look_back_days: int = Field(default=3, ge=0)
-    days_per_query: int = Field(default=28, ge=1)
+    days_per_query: int = Field(default=7, ge=1)
     retries: int = Field(default=4, ge=0)
     retry_wait_s: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 

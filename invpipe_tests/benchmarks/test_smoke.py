@@ -130,3 +130,11 @@ def test_prototype_is_honest_unless_told_otherwise() -> None:
         means[name] = [prototype.window_demand(150, 20, reach).mean.tolist() for reach in (0, 8)]
     assert means["clean"][0] == means["poisoned"][0]
     assert means["clean"][1] != means["poisoned"][1]
+
+
+def test_extract_compares_all_ways_on_the_same_rows() -> None:
+    """Prevents a benchmark that no longer runs when somebody wants a figure, or a reader that reads other rows than the plain loop."""
+    found = {row["way"]: row for row in bench.bench_extract(rows=2_000, backfill_rows=60_000, documents=200)}
+    assert [way.partition(",")[0] for way in found] == ["MariaDB"] * 4 + ["MongoDB"] * 2
+    assert found["MariaDB, backfill of 3 days"]["cells"] == 60_000
+    assert all(row["rows_per_second"] > 0 for row in found.values())

@@ -13,6 +13,7 @@ from invpipe.errors import ContractError
 from invpipe.history import ShopHistory
 from invpipe.report.tables import fiscal_years, markdown
 from invpipe.settings import Settings
+from invpipe.sources.databases.offer_deltas import OfferDeltas
 
 DESCRIPTIONS = {
     "items": "Catalogue, key sku.",
@@ -150,3 +151,10 @@ def shop_history(
         }
     )
     return history
+
+
+@dg.asset(io_manager_key="objects", **declared("contracts", __file__, "source", "tables", kinds={"polars"}))
+def offer_deltas(context: dg.AssetExecutionContext, core_offers: pl.LazyFrame) -> OfferDeltas:
+    """Record what changed in vendors' offers, in the order of time, and only that: values that stayed are null."""
+    context.add_output_metadata({"offer_events": core_offers.select(pl.len()).collect().item()})
+    return OfferDeltas.of(core_offers)

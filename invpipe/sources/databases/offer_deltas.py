@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 
@@ -71,6 +72,60 @@ def deltas(spans: Iterable[pl.DataFrame], state: OfferState | None = None) -> It
     state = state or OfferState()
     for span in spans:
         yield _deltas_of_span(span, state)
+
+
+@dataclass(frozen=True)
+class OfferDeltas:
+    """The deltas of a whole history as files in the order of time, one per span of days; read them with :meth:`frames`.
+
+    Parameters
+    ----------
+    parts
+        Pairs (name of the file, deltas), made or read one at a time.
+    """
+
+    parts: Iterable[tuple[str, pl.DataFrame]]
+
+    @classmethod
+    def of(cls, offers: pl.LazyFrame, days_per_span: int = 28) -> OfferDeltas:
+        """Return the deltas of all events (contract ``offers``); a span of them is in memory at a time."""
+        return cls(_parts(offers, timedelta(days=days_per_span)))
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Yield the deltas of each span."""
+        yield from (frame for _, frame in self.parts)
+
+    def save(self, directory: Path) -> None:
+        """Write a Parquet file per span into a new directory."""
+        directory.mkdir()
+        for name, frame in self.parts:
+            frame.write_parquet(directory / name)
+
+    @classmethod
+    def open(cls, directory: Path) -> OfferDeltas:
+        """Return the deltas written by :meth:`save`."""
+        return cls(_Files(directory))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Files of a directory by name, read when they are asked for, as often as that is."""
+
+    directory: Path
+
+    def __iter__(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        return ((path.name, pl.read_parquet(path)) for path in sorted(self.directory.glob("*.parquet")))
+
+
+def _parts(offers: pl.LazyFrame, length: timedelta) -> Iterator[tuple[str, pl.DataFrame]]:
+    at = pl.col("observed_at")
+    first, last = offers.select(at.min().dt.truncate("1d").alias("first"), at.max().alias("last")).collect().row(0)
+    state = OfferState()
+    while first is not None and first <= last:
+        within = offers.filter(at.is_between(first, first + length, closed="left"))
+        (frame,) = deltas([within.collect(engine="streaming")], state)
+        yield f"{first:%Y-%m-%d}.parquet", frame
+        first += length
 
 
 def replay(frames: Iterable[pl.DataFrame], state: OfferState | None = None) -> OfferState:

@@ -19,10 +19,11 @@ day belongs to the first day of its span, where its contract puts it in quaranti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -251,14 +252,17 @@ class DatabaseShop:
         return CollectionMapping(mapped.collection or "", mapped.fields, time_field, mapped.unwind, mapped.match)
 
     def _days(self, table: str, mapped: TableSettings, spans: list[Span]) -> Iterator[tuple[date, Typed]]:
-        for span, read in zip(spans, self._read(table, mapped, spans), strict=True):
-            frame = shaped(table, read.frame, self.zone(mapped), self.settings)
-            yield from split_by_day(table, frame, read.unreadable, span)
+        with closing(self._read(table, mapped, spans)) as reading:
+            for span in spans:
+                yield from self._split(table, mapped, span, next(reading))  # no name holds a span while the next one is read
 
-    def _read(self, table: str, mapped: TableSettings, spans: list[Span]) -> Iterator[Typed]:
+    def _split(self, table: str, mapped: TableSettings, span: Span, read: Typed) -> Iterator[tuple[date, Typed]]:
+        return split_by_day(table, shaped(table, read.frame, self.zone(mapped), self.settings), read.unreadable, span)
+
+    def _read(self, table: str, mapped: TableSettings, spans: list[Span]) -> Generator[Typed, None, None]:
         if mapped.sql is not None:
-            for text in self.mariadb.spans(mapped.sql, [span.values for span in spans], table=table):
-                yield typed(text, types_given(table, text), table=table)
+            texts = self.mariadb.spans(mapped.sql, [span.values for span in spans], table=table)
+            yield from map(partial(_typed_as_given, table), texts)
         else:
             bounds = [(span.start, span.end) for span in spans]
             yield from self.mongodb.spans(self.collection(table, mapped), collection_types(table, mapped), bounds)
@@ -269,9 +273,10 @@ def collection_types(table: str, mapped: TableSettings) -> Types:
     return _with_at(table) if "at" in mapped.fields else wanted_types(table)
 
 
-def types_given(table: str, text: TextFrame) -> Types:
-    """Return the wanted types of a result: with ``at`` instead of ``day`` where it gives a time."""
-    return _with_at(table) if "at" in text.frame.columns and "day" not in text.frame.columns else wanted_types(table)
+def _typed_as_given(table: str, text: TextFrame) -> Typed:
+    """Type a result by the contract, with ``at`` instead of ``day`` where it gives a time."""
+    gives_times = "at" in text.frame.columns and "day" not in text.frame.columns
+    return typed(text, _with_at(table) if gives_times else wanted_types(table), table=table)
 
 
 def _with_at(table: str) -> dict[str, pl.DataType]:
@@ -338,6 +343,7 @@ def split_by_day(table: str, frame: pl.DataFrame, unreadable: pl.DataFrame, span
         )
         raise SourceError(msg)
     parts = frame.select(*wanted, day.alias("_day")).partition_by("_day", as_dict=True, include_key=False)
+    del frame, outside
     for k in range((span.last_day - span.first_day).days + 1):
         this = span.first_day + k * DAY
         rows = parts.pop((this,), empty_table(table)).sort(wanted, nulls_last=True)

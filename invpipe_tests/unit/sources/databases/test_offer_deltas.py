@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from invpipe.errors import SourceError
-from invpipe.sources.databases.offer_deltas import OFFER_SCHEMA, OFFER_VALUES, OfferState, deltas, replay
+from invpipe.sources.databases.offer_deltas import OFFER_SCHEMA, OFFER_VALUES, OfferDeltas, OfferState, deltas, replay
+from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
 from invpipe_tests.oracles import offer_deltas as oracle
 
 START = datetime(2025, 3, 1)
@@ -140,3 +142,20 @@ def test_replay_without_the_first_event_is_refused() -> None:
     assert by_offer(replay([first, second]))["A", "V"]["unit_cost"] == 3.0
     with pytest.raises(SourceError, match=r"1 offers begin with a delta that is not complete, first \(sku=A, vendor=V\); replay from"):
         replay([second])
+
+
+def test_the_deltas_of_a_history_are_files_that_can_be_replayed(tmp_path: Path) -> None:
+    """Prevents an artifact whose replay is another state than the last event of every offer, or that can be read only once."""
+    tables = synthetic_shop(SyntheticShopParams(n_skus=30, n_days=70))
+    OfferDeltas.of(tables.offers.lazy(), days_per_span=28).save(tmp_path / "deltas")
+    found = OfferDeltas.open(tmp_path / "deltas")
+    assert [path.name for path in sorted((tmp_path / "deltas").iterdir())] == [
+        "2018-01-01.parquet",
+        "2018-01-29.parquet",
+        "2018-02-26.parquet",
+    ]
+    last = tables.offers.sort("observed_at").group_by("sku", "vendor").last().drop("observed_at")
+    for _ in range(2):
+        state = replay(found.frames()).offers
+        assert_frame_equal(state, last.select(state.columns), check_row_order=False)
+    assert sum(len(frame) for frame in found.frames()) <= len(tables.offers)
