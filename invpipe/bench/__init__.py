@@ -204,21 +204,23 @@ def bench_arena(
 
 
 def bench_features(skus: int = 5_000, days: int = 730, cells: int = 1_000_000, seed: int = 0) -> list[Figures]:
-    """Fill the feature matrix of random (SKU, origin, window) cells of a synthetic shop, on one thread.
+    """Fill the feature matrix of all SKUs at random origins, with random windows, as a training does; on one thread.
 
     Parameters
     ----------
     skus, days
         Size of the shop.
     cells
-        Rows of the matrix.
+        Rows of the matrix; a whole number of origins, at least one, is made of them.
     seed
         Seed of the shop and of the cells.
     """
     history = _history(synthetic_shop(SyntheticShopParams(n_skus=skus, n_days=days, seed=seed)).as_history_kwargs())
     store = FeatureStore.of(history)
     rng = np.random.default_rng(seed)
-    sku, origin = rng.integers(skus, size=cells), rng.integers(days, size=cells)
+    origins = max(cells // skus, 1)
+    cells = origins * skus
+    sku, origin = np.tile(np.arange(skus), origins), np.repeat(rng.integers(days, size=origins), skus)
     first, length = rng.integers(1, 61, size=cells), rng.integers(0, 60, size=cells)
     store.matrix(sku[:10], origin[:10], first[:10], first[:10])  # compiles
     seconds = _timed(lambda: store.matrix(sku, origin, first, first + length), 3)

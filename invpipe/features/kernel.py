@@ -1,4 +1,4 @@
-"""Kernel of the features: one pass over the cells, logarithmic searches in each SKU's events, nothing allocated."""
+"""Kernel of the features: one pass over the cells, SKU by SKU; five arrays of the length of the history are all it allocates."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from invpipe.grid.spans import count_up_to, orderable_days_up_to
-
 #: Half-life of the exponentially weighted rate.
 EWMA_HALF_LIFE_DAYS = 28.0
 
 #: The year before: 52 whole weeks, so that weekdays match.
 YEAR_DAYS = 364
+
+#: Rolling windows, and the columns of their rate and of their share of sale days; -1 where there is none.
+WINDOWS = (7, 14, 28, 56, 91, 182, 364)
+RATE_COLUMN = (0, 1, 2, 3, 4, 5, -1)
+FRAC_COLUMN = (-1, -1, 6, -1, 7, -1, 8)
 
 
 @njit(cache=True, nogil=True)
@@ -52,23 +55,59 @@ def ewma_at_spans(
 
 
 @njit(cache=True, nogil=True)
+def by_sku(sku: npt.NDArray[np.int64], n_sku: int) -> npt.NDArray[np.int64]:
+    """Return the rows of the cells sorted by SKU, those of one SKU in their order."""
+    end = np.zeros(n_sku + 1, dtype=np.int64)
+    for s in sku:
+        end[s + 1] += 1
+    end = np.cumsum(end)
+    out = np.empty(len(sku), dtype=np.int64)
+    for i in range(len(sku)):
+        out[end[sku[i]]] = i
+        end[sku[i]] += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _row_after(days: npt.NDArray[np.int32], lo: int, hi: int, out: npt.NDArray[np.int64]) -> None:
+    """Fill out[d + 1] with the first of the rows lo:hi that lies after day d, for d from -1 on."""
+    filled = 0
+    for r in range(lo, hi):
+        out[filled : days[r] + 1] = r
+        filled = max(filled, days[r] + 1)
+    out[filled:] = hi
+
+
+@njit(cache=True, nogil=True)
+def _orderable_days(span_from: npt.NDArray[np.int32], span_to: npt.NDArray[np.int32], lo: int, hi: int, out: npt.NDArray[np.int64]) -> None:
+    """Fill out[d + 1] with the orderable days 0 .. d, for d from -1 on; spans are the rows lo:hi."""
+    total, filled = 0, 0
+    for r in range(lo, hi):
+        out[filled : span_from[r] + 1] = total
+        for d in range(span_from[r], span_to[r] + 1):
+            total += 1
+            out[d + 1] = total
+        filled = span_to[r] + 2
+    out[filled:] = total
+
+
+@njit(cache=True, nogil=True)
 def _ewma_exposure(
     span_from: npt.NDArray[np.int32],
     span_to: npt.NDArray[np.int32],
     ewma: npt.NDArray[np.float64],
     lo: int,
-    hi: int,
+    k: int,
     day: int,
-    decay: float,
+    decay: npt.NDArray[np.float64],
 ) -> float:
-    """Return the decayed count of orderable days up to `day`."""
-    k = count_up_to(span_from, lo, hi, day) - 1
+    """Return the decayed count of orderable days up to `day`; k is the last span that starts by then, below lo where there is none."""
     if k < lo:
         return 0.0
     if span_to[k] <= day:
-        return float(ewma[k] * decay ** (day - span_to[k]))
-    before = ewma[k - 1] * decay ** (day - span_to[k - 1]) if k > lo else 0.0
-    return float(before + (1.0 - decay ** (day - span_from[k] + 1)) / (1.0 - decay))
+        return float(ewma[k] * decay[day - span_to[k]])
+    before = ewma[k - 1] * decay[day - span_to[k - 1]] if k > lo else 0.0
+    return float(before + (1.0 - decay[day - span_from[k] + 1]) / (1.0 - decay[1]))
 
 
 @njit(cache=True, nogil=True)
@@ -81,62 +120,69 @@ def fill_features(
     spans: Any,
     views: Any,
     offers: Any,
-    release_day: npt.NDArray[np.float64],
-    release_year: npt.NDArray[np.float32],
-    genre: npt.NDArray[np.float32],
-    fmt: npt.NDArray[np.float32],
+    catalogue: Any,
     calendar: npt.NDArray[np.float32],
+    decay: npt.NDArray[np.float64],
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Fill `out` (n, 24), columns in the order of FEATURES; cells a feature does not exist for keep their NaN."""
+    """Fill `out` (n, 24), columns in the order of FEATURES; cells a feature does not exist for keep their NaN.
+
+    Cells are worked on SKU by SKU: its events are laid out by day once, then every window of every cell is a difference of two places.
+    `decay` holds the powers 0 .. n_days of the daily decay of the weighted rate.
+    """
     sales_ptr, sales_day, sales_cum, sales_ewma = sales
-    span_ptr, span_from, span_to, before, span_ewma = spans
+    span_ptr, span_from, span_to, span_ewma = spans
     views_ptr, views_day, views_cum = views
     offer_ptr, offer_day, offer_cost, offer_vendors = offers
-    decay = 0.5 ** (1.0 / EWMA_HALF_LIFE_DAYS)
-    rate_days = (7, 14, 28, 56, 91, 182)
-    frac_days = (28, 91, 364)
-    for i in range(len(sku)):
-        s, t = sku[i], origin[i]
-        row = out[i]
-        s_lo, s_hi = sales_ptr[s], sales_ptr[s + 1]
-        now = count_up_to(sales_day, s_lo, s_hi, t)
-        o_lo, o_hi = span_ptr[s], span_ptr[s + 1]
-        open_now = orderable_days_up_to(span_from, span_to, before, o_lo, o_hi, t)
-        # demand
-        for j in range(6):
-            then = count_up_to(sales_day, s_lo, now, t - rate_days[j])
-            days = open_now - orderable_days_up_to(span_from, span_to, before, o_lo, o_hi, t - rate_days[j])
+    release_day, release_year, genre, fmt = catalogue
+    n_days = len(decay) - 1
+    sold = np.empty(n_days + 1, dtype=np.int64)  # by day + 1: rows of events up to the day, and orderable days
+    opened = np.empty(n_days + 1, dtype=np.int64)
+    orderable = np.empty(n_days + 1, dtype=np.int64)
+    viewed = np.empty(n_days + 1, dtype=np.int64)
+    offered = np.empty(n_days + 1, dtype=np.int64)
+    s = -1
+    for i in by_sku(sku, len(sales_ptr) - 1):
+        if sku[i] != s:
+            s = sku[i]
+            s_lo, o_lo, v_lo, f_lo = sales_ptr[s], span_ptr[s], views_ptr[s], offer_ptr[s]
+            _row_after(sales_day, s_lo, sales_ptr[s + 1], sold)
+            _row_after(span_from, o_lo, span_ptr[s + 1], opened)
+            _orderable_days(span_from, span_to, o_lo, span_ptr[s + 1], orderable)
+            _row_after(views_day, v_lo, views_ptr[s + 1], viewed)
+            _row_after(offer_day, f_lo, offer_ptr[s + 1], offered)
+        t, row = origin[i], out[i]
+        now = sold[t + 1]
+        # demand: rate_7 .. rate_182 in columns 0-5, shares of sale days over 28, 91 and 364 days in 6-8
+        for j in range(7):
+            window = WINDOWS[j]
+            past = max(t + 1 - window, 0)
+            days = orderable[t + 1] - orderable[past]
             if days > 0:
-                row[j] = (sales_cum[now] - sales_cum[then]) / days
-        for j in range(3):
-            then = count_up_to(sales_day, s_lo, now, t - frac_days[j])
-            days = open_now - orderable_days_up_to(span_from, span_to, before, o_lo, o_hi, t - frac_days[j])
-            if days > 0:
-                row[6 + j] = (now - then) / days
-        exposure = _ewma_exposure(span_from, span_to, span_ewma, o_lo, o_hi, t, decay)
+                if RATE_COLUMN[j] >= 0:
+                    row[RATE_COLUMN[j]] = (sales_cum[now] - sales_cum[sold[past]]) / days
+                if FRAC_COLUMN[j] >= 0:
+                    row[FRAC_COLUMN[j]] = (now - sold[past]) / days
+        exposure = _ewma_exposure(span_from, span_to, span_ewma, o_lo, opened[t + 1] - 1, t, decay)
         if exposure > 0:
-            row[9] = sales_ewma[now - 1] * decay ** (t - sales_day[now - 1]) / exposure if now > s_lo else 0.0
+            row[9] = sales_ewma[now - 1] * decay[t - sales_day[now - 1]] / exposure if now > s_lo else 0.0
         if now > s_lo:
             row[10] = t - sales_day[now - 1]
         a, b = t + first[i] - YEAR_DAYS, t + last[i] - YEAR_DAYS
         if a >= 0 and b <= t:
-            days = orderable_days_up_to(span_from, span_to, before, o_lo, o_hi, b) - orderable_days_up_to(
-                span_from, span_to, before, o_lo, o_hi, a - 1
-            )
+            days = orderable[b + 1] - orderable[a]
             if days > 0:
-                row[11] = (sales_cum[count_up_to(sales_day, s_lo, now, b)] - sales_cum[count_up_to(sales_day, s_lo, now, a - 1)]) / days
+                row[11] = (sales_cum[sold[b + 1]] - sales_cum[sold[a]]) / days
         # views
-        v_lo, v_hi = views_ptr[s], views_ptr[s + 1]
-        v_now = count_up_to(views_day, v_lo, v_hi, t)
-        row[12] = views_cum[v_now] - views_cum[count_up_to(views_day, v_lo, v_now, t - 28)]
-        seen = views_cum[v_now] - views_cum[count_up_to(views_day, v_lo, v_now, t - 91)]
+        month, quarter = max(t - 27, 0), max(t - 90, 0)
+        row[12] = views_cum[viewed[t + 1]] - views_cum[viewed[month]]
+        seen = views_cum[viewed[t + 1]] - views_cum[viewed[quarter]]
         if seen > 0:
-            row[13] = (sales_cum[now] - sales_cum[count_up_to(sales_day, s_lo, now, t - 91)]) / seen
+            row[13] = (sales_cum[now] - sales_cum[sold[quarter]]) / seen
         # supply
-        row[14] = (open_now - orderable_days_up_to(span_from, span_to, before, o_lo, o_hi, t - 28)) / min(28, t + 1)
-        k = count_up_to(offer_day, offer_ptr[s], offer_ptr[s + 1], t) - 1
-        if k >= offer_ptr[s]:
+        row[14] = (orderable[t + 1] - orderable[month]) / min(28, t + 1)
+        k = offered[t + 1] - 1
+        if k >= f_lo:
             row[15] = offer_vendors[k]
             row[16] = offer_cost[k]
         # calendar of the target's first day, catalogue of the item

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from invpipe.features.kernel import EWMA_HALF_LIFE_DAYS, ewma_at_sales, ewma_at_spans, fill_features
-from invpipe.grid.spans import days_before
 from invpipe.history import ShopHistory
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -80,6 +81,22 @@ class FeatureStore:
             _calendar(history.first_day, history.n_days + horizon_days),
         )
 
+    @cached_property
+    def _events(self) -> tuple[Any, Any, Any, Any]:
+        """Sales, orderable spans, views and offers as the kernel takes them, with their decayed sums."""
+        a, half_life = self.history.arrays, EWMA_HALF_LIFE_DAYS
+        return (
+            (a.sales.ptr, a.sales.day, a.sales.cumulative, ewma_at_sales(a.sales.ptr, a.sales.day, a.sales.value, half_life)),
+            (a.span_ptr, a.span_from, a.span_to, ewma_at_spans(a.span_ptr, a.span_from, a.span_to, half_life)),
+            (a.views.ptr, a.views.day, a.views.cumulative),
+            (a.offer_cost.ptr, a.offer_cost.day, a.offer_cost.value, a.offer_vendors.value),
+        )
+
+    @cached_property
+    def _decay(self) -> npt.NDArray[np.float64]:
+        """Powers 0 .. n_days of the daily decay of the weighted rate."""
+        return np.asarray(0.5 ** (np.arange(self.history.n_days + 1) / EWMA_HALF_LIFE_DAYS))
+
     def matrix(
         self,
         sku: npt.NDArray[np.int64],
@@ -98,25 +115,10 @@ class FeatureStore:
         first, last
             Target window counted in days from the origin, shape (n,); a single day has first = last.
         """
-        a = self.history.arrays
         out = np.full((len(sku), len(FEATURES)), np.nan, dtype=np.float32)
-        half_life = EWMA_HALF_LIFE_DAYS
-        fill_features(
-            sku,
-            origin,
-            first,
-            last,
-            (a.sales.ptr, a.sales.day, a.sales.cumulative, ewma_at_sales(a.sales.ptr, a.sales.day, a.sales.value, half_life)),
-            (a.span_ptr, a.span_from, a.span_to, days_before(a), ewma_at_spans(a.span_ptr, a.span_from, a.span_to, half_life)),
-            (a.views.ptr, a.views.day, a.views.cumulative),
-            (a.offer_cost.ptr, a.offer_cost.day, a.offer_cost.value, a.offer_vendors.value),
-            a.release_day,
-            self.release_year,
-            self.genre,
-            self.format,
-            self.calendar,
-            out,
-        )
+        sales, spans, views, offers = self._events
+        catalogue = (self.history.arrays.release_day, self.release_year, self.genre, self.format)
+        fill_features(sku, origin, first, last, sales, spans, views, offers, catalogue, self.calendar, self._decay, out)
         if self.history.page_views_daily is None:
             out[:, [FEATURES.index(name) for name in FAMILIES["views"]]] = np.nan
         return out
