@@ -14,7 +14,7 @@ from invpipe.defs.io import CONTENT_NAME
 from invpipe.defs.partitions import VARIANTS, Partitions
 from invpipe.defs.provenance import ArtifactStore
 from invpipe.defs.report.assets import FILE_NAME
-from invpipe.defs.run import materialise, prepare_home, progress_logger
+from invpipe.defs.run import materialise, prepare_home, progress_logger, unsynced_event_log
 from invpipe.report.tables import ablation_table, fold_table, order_lines_table, text
 from invpipe.settings import Settings
 
@@ -70,7 +70,7 @@ def show_results(home: Path, settings: Settings, say: Callable[[str], object]) -
     loaded = build_definitions(str(home.absolute()))
     definitions = dg.Definitions.merge(loaded, dg.Definitions(loggers={"progress": progress_logger(say)}))
     made = 0
-    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+    with unsynced_event_log(), dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         steps = phases(settings)
         for number, phase in enumerate(steps, start=1):
             say(f"[{number}/{len(steps)}] {phase.what}")

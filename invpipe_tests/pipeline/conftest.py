@@ -5,31 +5,23 @@ thousands of events, and would take three times as long.
 """
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
-from sqlalchemy import Engine, event
 
 from invpipe.defs.build import build_definitions
 from invpipe.defs.demo import show_results
 from invpipe.defs.provenance import ArtifactStore, ProvenanceRecord
-from invpipe.defs.run import Outcome, materialise, progress_logger
+from invpipe.defs.run import Outcome, materialise, progress_logger, unsynced_event_log
 from invpipe.settings import BacktestWindow, Settings, write_settings
 
 WINDOW = BacktestWindow(name="autumn", start=date(2017, 9, 1), end=date(2017, 10, 15))
-
-
-def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous=OFF")
 
 
 @contextmanager
@@ -39,11 +31,8 @@ def surroundings() -> Iterator[None]:
         for name in ("INVPIPE_HOME", "DAGSTER_HOME"):
             patch.setenv(name, "")  # so that it is put back, or away, at the end
             patch.delenv(name)
-        event.listen(Engine, "connect", _do_not_wait_for_the_disk)
-        try:
+        with unsynced_event_log():
             yield
-        finally:
-            event.remove(Engine, "connect", _do_not_wait_for_the_disk)
 
 
 @dataclass

@@ -5,6 +5,7 @@ They come from the embedded shop or from the shop's own databases, as the settin
 `true_demand` is what customers wanted: only evaluation may read it, and where nobody knows it, in every real shop, it has no rows.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from functools import lru_cache
@@ -48,8 +49,8 @@ EMBEDDED = {
 
 TRUE_DEMAND_SCHEMA = {"sku": pl.String, "day": pl.Date, "demand_units": pl.Int32}
 
-#: A run over many days says how far it is about so many times.
-PROGRESS_LINES = 20
+#: A run over many days says how far it is this often, seconds.
+PROGRESS_S = 5.0
 
 
 class Source(Protocol):
@@ -158,13 +159,15 @@ def _told(
 ) -> Iterator[tuple[str, pl.DataFrame]]:
     """Pass the days on, saying how far the table is and what could not be read."""
     done = rows = 0
+    said = time.monotonic()
     for day, read in parts:
         shown = _unreadable(context, table, read)
         if shown:
             context.add_asset_metadata(shown, partition_key=day.isoformat())
         yield day.isoformat(), read.frame
         done, rows = done + 1, rows + len(read.frame)
-        if done % max(n_days // PROGRESS_LINES, 1) == 0 and n_days > PROGRESS_LINES:
+        if time.monotonic() - said > PROGRESS_S:
+            said = time.monotonic()
             context.log.info(f"raw_{table}: {done:,} of {n_days:,} days, {rows:,} rows")
     context.log.info(f"raw_{table}: {n_days:,} days, {rows:,} rows")
 
