@@ -41,7 +41,7 @@ from pymongo.errors import (
 
 from invpipe.errors import ConnectionLostError, SourceError
 from invpipe.sources.databases.bson_columns import PLAIN, Column, bulk_columns, plain_columns, shown, type_name
-from invpipe.sources.databases.typed import UNREADABLE_SCHEMA, Extent, Typed
+from invpipe.sources.databases.typed import CHANGED_VALUES, UNREADABLE_SCHEMA, Extent, Typed
 
 Span = tuple[datetime, datetime]
 Document = dict[str, Any]
@@ -381,7 +381,7 @@ class _Reading:
         self._fields_seen.add(name)
 
     def _refuse_changed(self, name: str, column: Column) -> None:
-        if column.unreadable and column.values.null_count() == column.values.len():
+        if column.unreadable >= CHANGED_VALUES and column.values.null_count() == column.values.len():
             path, wanted = self._mapping.fields[name], self._wanted[name]
             msg = (
                 f"{path} of {self._mapping.collection} has changed its type: none of {column.unreadable:,} values can be read as {wanted} "

@@ -40,6 +40,8 @@ NO_DAY = -(2**62)
 _signed: Any = np.int64
 #: Longest example that is shown, characters.
 EXAMPLE_LENGTH = 60
+#: So many values, none of which can be read, are a column that has changed its type; fewer are bad rows.
+CHANGED_VALUES = 10
 ZERO_DATE = r"^0000-00-00(?: 00:00:00(?:\.0+)?)?$"
 
 
@@ -123,7 +125,7 @@ def typed(text: TextFrame, wanted: Mapping[str, pl.DataType], *, table: str) -> 
         if column.null_count() > source.null_count():
             database_type = text.database_types.get(name, "unknown")
             lost = source.filter(column.is_null() & source.is_not_null())
-            if column.null_count() == len(column) and not _only_zero_dates(lost, dtype):
+            if column.null_count() == len(column) and len(lost) >= CHANGED_VALUES and not _only_zero_dates(lost, dtype):
                 raise _type_changed(lost, dtype, table, database_type)
             unreadable.append((name, len(lost), _shown(lost), database_type))
         columns.append(column)

@@ -168,9 +168,9 @@ def test_missing_column() -> None:
 
 def test_column_that_has_changed_its_type() -> None:
     """Prevents a renamed or retyped column from emptying a table row by row into quarantine."""
-    text = TextFrame(pl.DataFrame({"day": [None, "1740873600", "1740960000"]}), {"day": "bigint unsigned"})
+    text = TextFrame(pl.DataFrame({"day": [None, "1740873600", *["1740960000"] * 9]}), {"day": "bigint unsigned"})
     message = (
-        r"^table sales_daily, column 'day': none of 2 values can be read as Date, first '1740873600'; its type in the database is "
+        r"^table sales_daily, column 'day': none of 10 values can be read as Date, first '1740873600'; its type in the database is "
         "bigint unsigned; convert it in the query of sales_daily, or map another column$"
     )
     with pytest.raises(SourceError, match=message):
@@ -188,8 +188,15 @@ def test_zero_dates_alone_are_no_change_of_type(dtype: pl.DataType, zero: str) -
 
 def test_zero_date_as_a_number_is_a_change_of_type() -> None:
     """Prevents the exemption of zero dates from reaching other types."""
-    with pytest.raises(SourceError, match="none of 1 values can be read as Int32, first '0000-00-00'"):
-        read(["0000-00-00"], pl.Int32(), "date")
+    with pytest.raises(SourceError, match="none of 10 values can be read as Int32, first '0000-00-00'"):
+        read(["0000-00-00"] * 10, pl.Int32(), "date")
+
+
+def test_a_few_bad_values_are_no_change_of_type() -> None:
+    """Prevents a single bad row, alone in its span, from stopping the night: it is counted, and goes to quarantine."""
+    found = read(["x"] * 9, pl.Int32(), "varchar")
+    assert found.frame["a"].null_count() == 9
+    assert found.unreadable.rows() == [("a", 9, "x", "varchar")]
 
 
 def test_long_example_is_cut() -> None:
