@@ -52,6 +52,7 @@ from invpipe.settings.sections import (
     Fraction,
     PlanningSettings,
     ReportSettings,
+    SweepSettings,
 )
 
 #: Variables of the test suite (servers to test against); they are not settings.
@@ -80,7 +81,7 @@ class Settings(BaseSettings):
         The embedded shop.
     shop, tables, mariadb, mongodb, extract, proposals
         Your own shop: its calendar, how its databases' tables are mapped, connections, how they are read, and what is written back.
-    folds, forecast, planning, backtest, report
+    folds, forecast, planning, backtest, sweep, report
         What is computed.
 
     Notes
@@ -106,6 +107,7 @@ class Settings(BaseSettings):
     forecast: ForecastSettings = ForecastSettings()
     planning: PlanningSettings = PlanningSettings()
     backtest: BacktestSettings = BacktestSettings()
+    sweep: SweepSettings = SweepSettings()
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")

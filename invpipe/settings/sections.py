@@ -166,6 +166,64 @@ class BacktestSettings(Section):
         return self
 
 
+class SweepSettings(Section):
+    """What the sweep and the frontier of every backtest window try.
+
+    Parameters
+    ----------
+    policies
+        Policies of the sweep: law of demand and method.
+    leftover_value_frac
+        Values of `planning.leftover_value_frac` to try.
+    review_period_days
+        Review periods to try, days; empty tries that of `planning` alone, the only one there are forecasts for.
+    stockout_penalty_frac
+        Penalties of the LP on the frontier, lambda, as shares of the unit price.
+    capital_limit_frac
+        Capital limits on the frontier, as shares of the opening stock at cost.
+    lead_time_seeds
+        How many seeds of lead-time noise each variant is replayed with.
+    """
+
+    policies: tuple[Literal["ewma_greedy", "ewma_lp", "ewma_marginal", "forecast_greedy", "forecast_lp", "forecast_marginal"], ...] = (
+        "ewma_greedy",
+        "ewma_marginal",
+        "forecast_marginal",
+    )
+    leftover_value_frac: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.8, 0.9, 0.95)
+    review_period_days: tuple[Days, ...] = ()
+    stockout_penalty_frac: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (0.1, 0.25, 0.5, 1.0)
+    capital_limit_frac: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.75, 1.0, 1.25, 2.0)
+    lead_time_seeds: int = Field(default=1, ge=1)
+
+    @field_validator("policies", "leftover_value_frac", "stockout_penalty_frac", "capital_limit_frac")
+    @classmethod
+    def _not_empty(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        if not values:
+            msg = "give at least one value"
+            raise ValueError(msg)
+        return values
+
+    @field_validator("leftover_value_frac", "review_period_days", "stockout_penalty_frac", "capital_limit_frac")
+    @classmethod
+    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if list(values) != sorted(set(values)):
+            msg = "give values in rising order, none twice"
+            raise ValueError(msg)
+        return values
+
+    @model_validator(mode="after")
+    def _forecasts_exist(self) -> Self:
+        needing = [policy for policy in self.policies if policy.startswith("forecast_")]
+        if len(set(self.policies)) < len(self.policies):
+            msg = f"policies are {list(self.policies)}; give each once"
+            raise ValueError(msg)
+        if self.review_period_days and needing:
+            msg = f"review_period_days is swept with {needing[0]!r}, whose forecasts are for one review period; sweep ewma policies only"
+            raise ValueError(msg)
+        return self
+
+
 class ReportSettings(Section):
     """What people read.
 
