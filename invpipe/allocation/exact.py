@@ -34,6 +34,10 @@ MAX_LOTS = 20_000_000
 TAIL_PMF = 1e-22
 #: Below this log P(D = 0) the recursion starts near the mode instead of at 0, where it would underflow.
 LOG_P0_FLOOR = -500.0
+#: Terms of the moment bound on P(D >= n): enough for small positions, where most rows are.
+MOMENT_TERMS = 8
+#: A row is skipped by its bound only with these margins, far above the rounding of the recursion.
+SKIP_MARGIN_FRAC, SKIP_MARGIN_PROBABILITY = 1e-9, 1e-12
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -82,6 +86,21 @@ def _seek(units: int, mean: float, alpha: float, beta: float, n: int, pmf: float
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def cannot_pay(mean: float, size: float, slope: float, loss: float, position_units: int) -> bool:
+    """Return True only where no unit past the position is worth anything, without an exponential.
+
+    P(D >= n) is at most E[binomial(D, k)] for every k <= n, which for this family is the product over j < k of m (1 + j / r) / (j + 1),
+    and at most m / n (Markov). False says nothing.
+    """
+    n = position_units + 1
+    bound, product = min(1.0, mean / n), 1.0
+    for j in range(min(n, MOMENT_TERMS)):
+        product *= mean * (1.0 + j / size) / (j + 1)
+        bound = min(bound, product)
+    return slope * (bound + SKIP_MARGIN_PROBABILITY) <= loss * (1.0 - SKIP_MARGIN_FRAC)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def span_values(
     mean: FloatArray, size: FloatArray, slope: FloatArray, loss: FloatArray, first_units: IntArray, last_units: IntArray
 ) -> FloatArray:
@@ -115,7 +134,7 @@ def _grown(array: FloatArray) -> FloatArray:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _price_lots(
+def price_lots(
     mean: FloatArray,
     size: FloatArray,
     slope: FloatArray,
@@ -134,6 +153,8 @@ def _price_lots(
     for i in range(n_rows):
         start[i + 1] = lots
         if mean[i] <= 0 or slope[i] <= loss[i]:  # the first unit, even if sold for certain, does not pay
+            continue
+        if cannot_pay(mean[i], size[i], slope[i], loss[i], position_units[i]):
             continue
         alpha, beta = _recursion(mean[i], size[i])
         n, pmf = _start(mean[i], size[i])
@@ -216,7 +237,26 @@ def _take_prefix(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _buy(
+def _still_fitting(start: IntArray, cost: FloatArray, row: IntArray, taken: IntArray, most: float, lots: IntArray) -> int:
+    """Move the lots not taken that cost at most `most` to the front, in order, and return their number.
+
+    A lot that costs more never fits again, as the capital left only falls, and bars the further lots of its SKU.
+    """
+    count, barred = 0, -1
+    for lot in lots:
+        i = row[lot]
+        if i == barred or lot < start[i] + taken[i]:
+            continue
+        if cost[lot] > most:
+            barred = i
+            continue
+        lots[count] = lot
+        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def buy_lots(
     start: IntArray,
     value: FloatArray,
     ratio: FloatArray,
@@ -245,15 +285,9 @@ def _buy(
         bound = max(left, 0.0) * price
     for i in range(n_rows):
         bound += value[start[i] : start[i] + taken[i]].sum()
-    fitting = np.empty(n_lots, np.int64)
+    fitting, count = np.arange(n_lots), n_lots
     while split >= 0:
-        count = 0
-        for i in range(n_rows):
-            for lot in range(start[i] + taken[i], start[i + 1]):
-                if cost[lot] > left + slack:  # never fits again, and bars the further lots of its SKU
-                    break
-                fitting[count] = lot
-                count += 1
+        count = _still_fitting(start, cost, row, taken, left + slack, fitting[:count])
         left, split = _take_prefix(ratio, cost, row, fitting[:count], left, slack, taken)
     return taken, price, bound
 
@@ -288,7 +322,7 @@ class Lots:
         AllocationError
             Where more than `MAX_LOTS` lots are worth buying.
         """
-        start, value, ratio = _price_lots(
+        start, value, ratio = price_lots(
             problem.demand.mean,
             problem.demand.size,
             problem.value_slope,
@@ -308,7 +342,7 @@ class Lots:
         """Buy the best lots under the capital."""
         problem = self.problem
         slack = CAPITAL_TOLERANCE * capital if np.isfinite(capital) else 0.0
-        taken, price, bound = _buy(
+        taken, price, bound = buy_lots(
             self.start, self.value, self.ratio, problem.unit_cost, problem.first_lot_units, problem.pack_units, capital, slack
         )
         order_units = np.where(taken > 0, problem.first_lot_units + (taken - 1) * problem.pack_units, 0)

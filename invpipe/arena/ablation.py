@@ -5,10 +5,15 @@ every run. The interval is therefore a two-way bootstrap: with :math:`d_{kb}` th
 block b (SKUs fall into blocks by a stable hash of their name), one replicate draws seeds and blocks with replacement and takes the mean
 over its seeds of the sum over its blocks. The 95 % interval is the 2.5 % to 97.5 % percentile of the replicates.
 
+Any two policies are compared by :func:`pairwise`: all pairs share the draws, so each pair is as well paired as with the baseline. Among
+many pairs some intervals miss by chance; the simultaneous ones hold for all pairs at once with 95 %: difference +- q times the standard
+deviation of the pair's replicates, q the 95 % quantile over replicates of the largest standardised deviation of any pair.
+
 Limits: blocks are drawn as if independent, though all SKUs share the capital; one span of demand is still one world, so the interval speaks
 of other assortments and lead times, not of other years. Percentile intervals of few seeds are somewhat too narrow.
 
-Source: Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1(2).
+Source: Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1(2); simultaneous intervals: Romano and Wolf (2005), Exact and
+approximate stepdown methods for multiple hypothesis testing, JASA 100.
 """
 
 from __future__ import annotations
@@ -52,8 +57,20 @@ def sku_blocks(skus: Sequence[str], n_blocks: int) -> npt.NDArray[np.int64]:
 
 def block_profit(results: Sequence[BacktestResult], n_blocks: int) -> FloatArray:
     """Return the headline profit per (result, SKU block), money."""
-    blocks = sku_blocks(results[0].sku_totals["sku"].to_list(), n_blocks)
+    return _block_sums(results, sku_blocks(results[0].sku_totals["sku"].to_list(), n_blocks), n_blocks)
+
+
+def _block_sums(results: Sequence[BacktestResult], blocks: npt.NDArray[np.int64], n_blocks: int) -> FloatArray:
     return np.array([np.bincount(blocks, weights=result.profit_per_sku(), minlength=n_blocks) for result in results])
+
+
+def _replicates(difference: FloatArray, n_replicates: int, seed: int) -> FloatArray:
+    """Return the bootstrap replicates of a sum given per (seed, SKU block); linear in it, with the same draws for every call."""
+    n_seed, n_block = difference.shape
+    rng = np.random.default_rng(seed)
+    seed_weight = rng.multinomial(n_seed, np.full(n_seed, 1.0 / n_seed), size=n_replicates) / n_seed
+    block_weight = rng.multinomial(n_block, np.full(n_block, 1.0 / n_block), size=n_replicates)
+    return np.asarray(((seed_weight @ difference) * block_weight).sum(axis=1))
 
 
 def paired_interval(difference: FloatArray, n_replicates: int = N_REPLICATES, seed: int = BOOTSTRAP_SEED) -> tuple[float, float, float]:
@@ -66,12 +83,7 @@ def paired_interval(difference: FloatArray, n_replicates: int = N_REPLICATES, se
     n_replicates, seed
         Size and seed of the bootstrap.
     """
-    n_seed, n_block = difference.shape
-    rng = np.random.default_rng(seed)
-    seed_weight = rng.multinomial(n_seed, np.full(n_seed, 1.0 / n_seed), size=n_replicates) / n_seed
-    block_weight = rng.multinomial(n_block, np.full(n_block, 1.0 / n_block), size=n_replicates)
-    replicates = ((seed_weight @ difference) * block_weight).sum(axis=1)
-    low, high = np.quantile(replicates, INTERVAL)
+    low, high = np.quantile(_replicates(difference, n_replicates, seed), INTERVAL)
     return float(difference.sum(axis=1).mean()), float(low), float(high)
 
 
@@ -108,7 +120,7 @@ class Ablation:
     baseline
         Policy the differences are taken to.
     bound
-        Clairvoyant bound on the profit of any policy, NaN where it was not given.
+        Clairvoyant bound on the mean profit of any policy under the seeds, NaN where it was not given.
     table
         One row per policy in the given order: policy, n_seeds, means of the summary over the seeds, share_of_clairvoyant_frac (of the
         bound), profit_difference to the baseline with interval low and high, seconds.
@@ -120,6 +132,12 @@ class Ablation:
     bound: float
     table: pl.DataFrame
     results: Mapping[str, Sequence[BacktestResult]] = field(repr=False)
+
+
+def _check_blocks(n_blocks: int) -> None:
+    if n_blocks < 2:
+        msg = f"n_blocks is {n_blocks}; it must be at least 2"
+        raise ArenaError(msg)
 
 
 def _check_comparable(results: Mapping[str, Sequence[BacktestResult]], baseline: str) -> None:
@@ -143,6 +161,60 @@ def _check_comparable(results: Mapping[str, Sequence[BacktestResult]], baseline:
             raise ArenaError(msg)
 
 
+def pairwise(results: Mapping[str, Sequence[BacktestResult]], *, n_blocks: int = 20) -> pl.DataFrame:
+    """Compare every policy with every later one.
+
+    Parameters
+    ----------
+    results
+        Per policy the results under the same seeds, in the same order.
+    n_blocks
+        SKU blocks of the bootstrap, >= 2.
+
+    Returns
+    -------
+    pl.DataFrame
+        Key (policy, other), in the given order: profit_difference of policy to other, its 95 % interval low and high, and
+        simultaneous_low and simultaneous_high, which hold for all pairs at once.
+
+    Raises
+    ------
+    ArenaError
+        Where there are no results, or tape, parameters or seeds differ between policies.
+    """
+    if not results:
+        msg = "there are no results to compare; run at least one policy"
+        raise ArenaError(msg)
+    _check_blocks(n_blocks)
+    names = list(results)
+    _check_comparable(results, names[0])
+    blocks = sku_blocks(results[names[0]][0].sku_totals["sku"].to_list(), n_blocks)
+    profit = np.array([_block_sums(runs, blocks, n_blocks) for runs in results.values()])
+    draws = np.array([_replicates(p, N_REPLICATES, BOOTSTRAP_SEED) for p in profit])
+    first, second = np.triu_indices(len(names), k=1)
+    difference = profit.sum(axis=2).mean(axis=1)[first] - profit.sum(axis=2).mean(axis=1)[second]
+    largest, deviation, intervals = np.zeros(N_REPLICATES), np.empty(len(first)), np.empty((len(first), 2))
+    for pair, (a, b) in enumerate(zip(first, second, strict=True)):
+        gap = draws[a] - draws[b]
+        intervals[pair] = np.quantile(gap, INTERVAL)
+        deviation[pair] = gap.std()
+        if deviation[pair] > 0.0:
+            largest = np.maximum(largest, np.abs(gap - difference[pair]) / deviation[pair])
+    reach = float(np.quantile(largest, INTERVAL[1] - INTERVAL[0])) * deviation
+    return pl.DataFrame(
+        {
+            "policy": [names[i] for i in first],
+            "other": [names[i] for i in second],
+            "profit_difference": difference,
+            "profit_difference_low": intervals[:, 0],
+            "profit_difference_high": intervals[:, 1],
+            "simultaneous_low": difference - reach,
+            "simultaneous_high": difference + reach,
+        },
+        schema_overrides={"policy": pl.String, "other": pl.String},
+    )
+
+
 def compare(results: Mapping[str, Sequence[BacktestResult]], baseline: str, *, n_blocks: int = 20, bound: float = float("nan")) -> Ablation:
     """Compare results that were run before.
 
@@ -162,15 +234,14 @@ def compare(results: Mapping[str, Sequence[BacktestResult]], baseline: str, *, n
     ArenaError
         Where the baseline is missing, or tape, parameters or seeds differ between policies.
     """
-    if n_blocks < 2:
-        msg = f"n_blocks is {n_blocks}; it must be at least 2"
-        raise ArenaError(msg)
+    _check_blocks(n_blocks)
     _check_comparable(results, baseline)
-    base = block_profit(results[baseline], n_blocks)
+    blocks = sku_blocks(results[baseline][0].sku_totals["sku"].to_list(), n_blocks)
+    base = _block_sums(results[baseline], blocks, n_blocks)
     rows = []
     for name, runs in results.items():
         means = {key: float(np.mean([run.summary[key] for run in runs])) for key in _MEANS}
-        difference, low, high = paired_interval(block_profit(runs, n_blocks) - base)
+        difference, low, high = paired_interval(_block_sums(runs, blocks, n_blocks) - base)
         rows.append(
             {
                 "policy": name,
@@ -225,4 +296,5 @@ def run_ablation(
     with ThreadPoolExecutor(n_threads) as pool:
         runs = {name: [pool.submit(run_backtest, tape, policy, params, seed) for seed in seeds] for name, policy in policies.items()}
         results = {name: [future.result() for future in futures] for name, futures in runs.items()}
-    return compare(results, baseline, n_blocks=n_blocks, bound=clairvoyant_bound(tape, params))
+    bound = float(np.mean([clairvoyant_bound(tape, params, seed) for seed in seeds]))
+    return compare(results, baseline, n_blocks=n_blocks, bound=bound)

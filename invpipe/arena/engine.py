@@ -11,6 +11,7 @@ meets the same ones on the days it shares.
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import date, timedelta
 from typing import Any
@@ -27,6 +28,10 @@ from invpipe.arena.policies.base import Orders, Policy, ShopView
 from invpipe.arena.tape import Tape
 from invpipe.errors import ArenaError
 
+IntArray = npt.NDArray[np.int64]
+
+#: Orders a run has room for at first; the room doubles where it is full.
+FIRST_ORDERS = 1024
 #: Relative slack of the capital check, for sums taken in another order.
 CAPITAL_TOLERANCE_FRAC = 1e-9
 
@@ -56,20 +61,21 @@ def make_law(tape: Tape, params: BacktestParams) -> Law:
 def _new_state(tape: Tape, params: BacktestParams, seed: int) -> State:
     a, n, n_days, n_vendor = tape.arrays, len(tape.skus), tape.n_days, len(tape.vendors)
     oldest = int(a.prior_sales_age_days[0]) if len(a.prior_sales_age_days) else 0
-
-    def zeros() -> npt.NDArray[np.int64]:
-        return np.zeros(n, dtype=np.int64)
-
+    book_units, book_money = np.zeros((n, kernel.BOOK_WIDTH), dtype=np.int64), np.zeros((n, kernel.BOOK_WIDTH))
+    book_units[:, kernel.CONVERSION_UNITS] = a.prior_conversion_units
+    book_money[:, kernel.AVERAGE_COST] = a.opening_unit_cost
+    busiest = max(int(np.diff(start).max()) for start in (a.views_start, a.delta_start))
     return State(
         on_hand=a.opening_on_hand_units.copy(),
-        on_order=zeros(),
-        average_cost=a.opening_unit_cost.copy(),
+        on_order=np.zeros(n, dtype=np.int64),
         velocity=np.zeros(n),
         velocity_day=np.full(n, -oldest, dtype=np.int64),
+        velocity_now=np.full(n, np.nan),
         decay=np.array([0.5 ** (k / params.velocity_half_life_days) for k in range(oldest + n_days + 1)]),
-        last_sale_day=np.full(n, -1, dtype=np.int64),
-        conversion_units=a.prior_conversion_units.copy(),
+        last_sale_day=np.full(n, -1, dtype=np.int32),
         conversion_views=a.prior_conversion_views.copy(),
+        book_units=book_units,
+        book_money=book_money,
         offer_unit_cost=a.opening_offer_unit_cost.copy(),
         offer_in_stock=a.opening_offer_in_stock.copy(),
         offer_min_order_units=a.opening_offer_min_order_units.copy(),
@@ -78,17 +84,12 @@ def _new_state(tape: Tape, params: BacktestParams, seed: int) -> State:
         best_cost=np.full(n, np.inf),
         total_units=np.zeros(2, dtype=np.int64),
         total_value=np.zeros(2),
-        held_until=zeros(),
-        sku_demand=zeros(),
-        sku_sales=zeros(),
-        sku_revenue=np.zeros(n),
-        sku_cogs=np.zeros(n),
-        sku_holding=np.zeros(n),
-        sku_inbound=np.zeros(n),
         lead_days=lead_days(tape, seed),
         arrival_head=np.full(n_days, kernel.NO_ORDER, dtype=np.int64),
         arrival_tail=np.full(n_days, kernel.NO_ORDER, dtype=np.int64),
         vendor_value=np.zeros(n_vendor),
+        ordered_on=np.full(n, -1, dtype=np.int64),
+        noted=np.zeros(busiest + 1, dtype=np.int64),
         day_units=np.full((n_days, len(DAY_UNITS)), -1, dtype=np.int64),
         day_money=np.full((n_days, len(DAY_MONEY)), np.nan),
     )
@@ -107,7 +108,7 @@ class _Clock:
         self._last = now
 
 
-def run_backtest(tape: Tape, policy: Policy, params: BacktestParams, seed: int = 0) -> BacktestResult:
+def run_backtest(tape: Tape, policy: Policy, params: BacktestParams, seed: int = 0, *, keep_orders: bool = True) -> BacktestResult:
     """Replay the tape under the policy and return its result.
 
     Parameters
@@ -120,6 +121,8 @@ def run_backtest(tape: Tape, policy: Policy, params: BacktestParams, seed: int =
         Costs, capital, review period, warm-up.
     seed
         Seed of the lead times, >= 0; the same seed gives the same bytes.
+    keep_orders
+        Whether the result lists the orders. Years of daily orders are what takes memory: a sweep, which reads the summary, does without.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def run_backtest(tape: Tape, policy: Policy, params: BacktestParams, seed: int =
         msg = f"warm_up_days is {params.warm_up_days} on a tape of {tape.n_days} days; leave at least one day to count"
         raise ArenaError(msg)
     clock = _Clock()
-    law, state, log, n_orders = make_law(tape, params), _new_state(tape, params, seed), OrderLog.empty(1024), 0
+    law, state, log, n_orders = make_law(tape, params), _new_state(tape, params, seed), OrderLog.empty(FIRST_ORDERS), 0
     kernel.start_run(tape.arrays, state, law)
     clock.book("start")
     first = 0
@@ -146,7 +149,12 @@ def run_backtest(tape: Tape, policy: Policy, params: BacktestParams, seed: int =
         orders = policy.decide(view)
         clock.book("decide")
         if len(orders.sku_index):
-            sku_index, order_units = _checked(orders, view, policy.name)
+            sku_index, order_units = _lines(orders, view, policy.name)
+            bound = capital * (1.0 + CAPITAL_TOLERANCE_FRAC)
+            if not kernel.lines_are_allowed(tape.arrays, state, day, sku_index, order_units, bound):
+                _refuse(sku_index, order_units, view, policy.name)
+            if not keep_orders and n_orders + len(sku_index) > len(log.sku):
+                n_orders = kernel.drop_arrived(state, log, n_orders, day)
             if n_orders + len(sku_index) > len(log.sku):
                 log = log.grown(n_orders, 2 * (n_orders + len(sku_index)))
             n_orders = kernel.place(tape.arrays, state, log, law, n_orders, day, sku_index, order_units)
@@ -157,24 +165,29 @@ def run_backtest(tape: Tape, policy: Policy, params: BacktestParams, seed: int =
         last = tape.n_days - 1
         kernel.advance(tape.arrays, state, log, law, first, last)
         kernel.close_day(state, law, last)
-    kernel.finish_run(state, law, tape.n_days)
     clock.book("kernel")
+    kernel.finish_run(state, law, tape.n_days)
     days, orders_frame, sku_totals = _frames(tape, state, log, n_orders, params)
+    orders_frame = orders_frame if keep_orders else orders_frame.clear()
     summary = summarise(days, sku_totals, params)
     fingerprint = tape.fingerprint()
     clock.book("result")
     return BacktestResult(policy.name, seed, params, fingerprint, days, orders_frame, sku_totals, summary, clock.seconds)
 
 
-def _checked(orders: Orders, view: ShopView, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the lines as int64 arrays, or raise ArenaError naming the policy, the first offending SKU and the rule."""
+def _lines(orders: Orders, view: ShopView, name: str) -> tuple[IntArray, IntArray]:
+    """Return the lines as int64 arrays, or raise ArenaError where they are no whole numbers, one per line."""
     rows, units = np.asarray(orders.sku_index), np.asarray(orders.order_units)
-    where = f"policy {name!r} on {view.day}"
     if rows.ndim != 1 or rows.shape != units.shape or rows.dtype.kind not in "iu" or units.dtype.kind not in "iu":
         found = f"sku_index {rows.dtype}{list(rows.shape)}, order_units {units.dtype}{list(units.shape)}"
-        msg = f"{where} returned {found}; give whole numbers, one per line"
+        msg = f"policy {name!r} on {view.day} returned {found}; give whole numbers, one per line"
         raise ArenaError(msg)
-    rows, units = rows.astype(np.int64), units.astype(np.int64)
+    return np.ascontiguousarray(rows, dtype=np.int64), np.ascontiguousarray(units, dtype=np.int64)
+
+
+def _refuse(rows: IntArray, units: IntArray, view: ShopView, name: str) -> None:
+    """Raise ArenaError naming the policy, the first offending SKU and the rule that the kernel found broken."""
+    where = f"policy {name!r} on {view.day}"
     outside = (rows < 0) | (rows >= len(view.skus))
     if outside.any():
         msg = f"{where} ordered SKU index {rows[outside][0]}; indices are 0 .. {len(view.skus) - 1}"
@@ -196,11 +209,9 @@ def _checked(orders: Orders, view: ShopView, name: str) -> tuple[npt.NDArray[np.
     minimum, pack = view.min_order_units[rows], view.pack_units[rows]
     refuse(units < minimum, "are below min_order_units", minimum)
     refuse(units % pack != 0, "are not a multiple of pack_units", pack)
-    value = float((units * view.unit_cost[rows]).sum())
-    if value > view.capital_available * (1.0 + CAPITAL_TOLERANCE_FRAC):
-        msg = f"{where} ordered for {value:.2f} with {view.capital_available:.2f} of capital available; stay within capital_available"
-        raise ArenaError(msg)
-    return rows, units
+    value = math.fsum(units * view.unit_cost[rows])
+    msg = f"{where} ordered for {value:.2f} with {view.capital_available:.2f} of capital available; stay within capital_available"
+    raise ArenaError(msg)
 
 
 def _frames(
@@ -233,15 +244,15 @@ def _frames(
     sku_totals = pl.DataFrame(
         {
             "sku": pl.Series(tape.skus, dtype=pl.String),
-            "demand_units": state.sku_demand,
-            "sales_units": state.sku_sales,
-            "revenue": state.sku_revenue,
-            "cogs": state.sku_cogs,
-            "holding_cost": state.sku_holding,
-            "inbound_cost": state.sku_inbound,
+            "demand_units": state.book_units[:, kernel.SKU_DEMAND],
+            "sales_units": state.book_units[:, kernel.SKU_SALES],
+            "revenue": state.book_money[:, kernel.SKU_REVENUE],
+            "cogs": state.book_money[:, kernel.SKU_COGS],
+            "holding_cost": state.book_money[:, kernel.SKU_HOLDING],
+            "inbound_cost": state.book_money[:, kernel.SKU_INBOUND],
             "ending_on_hand_units": state.on_hand,
             "ending_on_order_units": state.on_order,
-            "ending_stock_value": state.on_hand * state.average_cost,
+            "ending_stock_value": state.on_hand * state.book_money[:, kernel.AVERAGE_COST],
             "ending_pipeline_value": pipeline.astype(np.float64),  # an empty count is of whole numbers
         }
     )

@@ -47,6 +47,15 @@ DEMAND, SALES, LOST, ARRIVAL, ON_HAND, ON_ORDER, OUT_OF_STOCK, ORDERED, LINES, R
 REVENUE, COGS, HOLDING, INBOUND, PROFIT, INVENTORY_VALUE, ON_ORDER_VALUE = range(7)
 ARRIVAL_VALUE, CAPITAL, ORDER_VALUE, LOST_ESTIMATE = range(7, len(DAY_MONEY))
 
+#: Columns of the books per SKU, in order. A row is a cache line: a sale touches two lines of the books instead of ten arrays.
+#: What page views touch lies apart, in arrays that stay in the cache: there are many more views than sales.
+SKU_UNITS = ("held_until", "conversion_units", "demand_units", "sales_units")
+SKU_MONEY = ("average_cost", "revenue", "cogs", "holding_cost", "inbound_cost")
+HELD_UNTIL, CONVERSION_UNITS, SKU_DEMAND, SKU_SALES = range(len(SKU_UNITS))
+AVERAGE_COST, SKU_REVENUE, SKU_COGS, SKU_HOLDING, SKU_INBOUND = range(len(SKU_MONEY))
+#: Columns a row of the books is padded to, 64 bytes.
+BOOK_WIDTH = 8
+
 NO_ORDER = -1
 
 
@@ -67,13 +76,14 @@ class State(NamedTuple):
 
     on_hand: Int64Array
     on_order: Int64Array
-    average_cost: FloatArray
     velocity: FloatArray  # on velocity_day
     velocity_day: Int64Array
+    velocity_now: FloatArray  # buffer of velocity_now()
     decay: FloatArray  # decay[k] = 2 ** (-k / half life)
-    last_sale_day: Int64Array
-    conversion_units: Int64Array
+    last_sale_day: Int32Array
     conversion_views: Int64Array
+    book_units: Int64Array  # (sku, SKU_UNITS)
+    book_money: FloatArray  # (sku, SKU_MONEY)
     offer_unit_cost: FloatArray  # per offer
     offer_in_stock: Int8Array  # per offer
     offer_min_order_units: Int32Array  # per offer
@@ -82,17 +92,12 @@ class State(NamedTuple):
     best_cost: FloatArray  # its unit cost, inf where none
     total_units: Int64Array  # (on hand, on order)
     total_value: FloatArray  # (inventory, on order)
-    held_until: Int64Array
-    sku_demand: Int64Array
-    sku_sales: Int64Array
-    sku_revenue: FloatArray
-    sku_cogs: FloatArray
-    sku_holding: FloatArray
-    sku_inbound: FloatArray
     lead_days: Int32Array  # (day, vendor)
     arrival_head: Int64Array  # per day: first order that arrives, -1 for none
     arrival_tail: Int64Array
     vendor_value: FloatArray  # per vendor, scratch of place()
+    ordered_on: Int64Array  # day of the last order, scratch of lines_are_allowed()
+    noted: Int64Array  # rows or SKUs of one day to come back to, scratch
     day_units: Int64Array  # (day, DAY_UNITS)
     day_money: FloatArray  # (day, DAY_MONEY)
 
@@ -113,7 +118,7 @@ class OrderLog(NamedTuple):
         """Return a log with room for `capacity` orders."""
         i4, i8 = np.int32, np.int64
         types: list[type[np.generic]] = [i4, i4, i4, i8, np.float64, i4, i8]
-        columns: list[Any] = [np.full(capacity, -1, dtype=t) for t in types]
+        columns: list[Any] = [np.empty(capacity, dtype=t) for t in types]  # never read behind the orders placed
         return cls(*columns)
 
     def grown(self, n_orders: int, capacity: int) -> OrderLog:
@@ -125,7 +130,7 @@ class OrderLog(NamedTuple):
         return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _scan_offers(tape: TapeArrays, state: State, sku: int) -> None:
     """Set the cheapest in-stock offer of a SKU from all its offers; ties go to the lowest offer index."""
     best, cost = -1, np.inf
@@ -141,75 +146,82 @@ def start_run(tape: TapeArrays, state: State, law: Law) -> None:
     """Fill the state on the eve of day 0: stock value, velocity of the prior sales, cheapest offers."""
     for sku in range(len(tape.unit_price)):
         state.total_units[0] += state.on_hand[sku]
-        state.total_value[0] += state.on_hand[sku] * state.average_cost[sku]
+        state.total_value[0] += state.on_hand[sku] * state.book_money[sku, AVERAGE_COST]
         _scan_offers(tape, state, sku)
     for row in range(len(tape.prior_sales_sku)):
         _move_velocity(state, law, tape.prior_sales_sku[row], -tape.prior_sales_age_days[row], float(tape.prior_sales_units[row]))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _move_velocity(state: State, law: Law, sku: int, day: int, units: float) -> None:
     age = day - state.velocity_day[sku]
     state.velocity[sku] = state.velocity[sku] * state.decay[age] + law.velocity_gain * units
     state.velocity_day[sku] = day
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _charge_holding(state: State, law: Law, sku: int, day: int) -> None:
     """Charge the holding cost of the days before `day` since the stock of the SKU last changed."""
-    days = day - state.held_until[sku]
+    days = day - state.book_units[sku, HELD_UNTIL]
     if days > 0:
-        state.sku_holding[sku] += law.holding_frac_per_day * (state.on_hand[sku] * state.average_cost[sku]) * days
-        state.held_until[sku] = day
+        value = state.on_hand[sku] * state.book_money[sku, AVERAGE_COST]
+        state.book_money[sku, SKU_HOLDING] += law.holding_frac_per_day * value * days
+        state.book_units[sku, HELD_UNTIL] = day
 
 
 @njit(cache=True, nogil=True)
-def _start_counting(state: State, law: Law, day: int) -> None:
+def _start_counting(state: State, day: int) -> None:
     """End the warm-up: totals per SKU start at zero on `day`."""
     for sku in range(len(state.on_hand)):
-        state.held_until[sku] = day
-        state.sku_demand[sku] = 0
-        state.sku_sales[sku] = 0
-        state.sku_revenue[sku] = 0.0
-        state.sku_cogs[sku] = 0.0
-        state.sku_holding[sku] = 0.0
-        state.sku_inbound[sku] = 0.0
+        state.book_units[sku, HELD_UNTIL] = day
+        state.book_units[sku, SKU_DEMAND] = 0
+        state.book_units[sku, SKU_SALES] = 0
+        for column in (SKU_REVENUE, SKU_COGS, SKU_HOLDING, SKU_INBOUND):
+            state.book_money[sku, column] = 0.0
 
 
 @njit(cache=True, nogil=True)
 def _apply_deltas(tape: TapeArrays, state: State, day: int) -> None:
+    """Change the offers, and each SKU's cheapest one with them.
+
+    Which delta hits the cheapest offer cannot be guessed, so the loop selects instead of branching; the SKUs whose cheapest offer got
+    dearer are noted and scanned at the end, when all offers are those of the day.
+    """
+    unit_cost, in_stock, best_offer, best_cost = state.offer_unit_cost, state.offer_in_stock, state.best_offer, state.best_cost
+    dearer, noted = 0, state.noted
     for row in range(tape.delta_start[day], tape.delta_start[day + 1]):
         offer = tape.delta_offer[row]
-        if not np.isnan(tape.delta_unit_cost[row]):
-            state.offer_unit_cost[offer] = tape.delta_unit_cost[row]
-        if tape.delta_in_stock[row] >= 0:
-            state.offer_in_stock[offer] = tape.delta_in_stock[row]
+        stated = tape.delta_unit_cost[row]
+        stock = tape.delta_in_stock[row] if tape.delta_in_stock[row] >= 0 else in_stock[offer]
+        price = unit_cost[offer] if np.isnan(stated) else stated
+        unit_cost[offer] = price
+        in_stock[offer] = stock
         if tape.delta_min_order_units[row] > 0:
             state.offer_min_order_units[offer] = tape.delta_min_order_units[row]
         if tape.delta_pack_units[row] > 0:
             state.offer_pack_units[offer] = tape.delta_pack_units[row]
         sku = tape.offer_sku[offer]
-        best = state.best_offer[sku]
-        cost = state.offer_unit_cost[offer] if state.offer_in_stock[offer] == 1 else np.inf
-        if offer == best:
-            if cost > state.best_cost[sku]:
-                _scan_offers(tape, state, sku)
-            else:
-                state.best_cost[sku] = cost
-        elif cost < state.best_cost[sku] or (cost == state.best_cost[sku] and cost < np.inf and offer < best):
-            state.best_offer[sku] = offer
-            state.best_cost[sku] = cost
+        best, least = best_offer[sku], best_cost[sku]
+        cost = price if stock == 1 else np.inf
+        noted[dearer] = sku
+        dearer += (offer == best) & (cost > least)
+        wins = (cost < least) | ((cost == least) & (cost < np.inf) & (offer < best))
+        best_offer[sku] = offer if wins else best
+        best_cost[sku] = cost if wins else least
+    for place in range(dearer):
+        _scan_offers(tape, state, noted[place])
 
 
 @njit(cache=True, nogil=True)
 def _receive(state: State, log: OrderLog, law: Law, day: int) -> None:
+    """Put the orders that arrive today on the shelf, in order of placement; visits no other order."""
     order = state.arrival_head[day]
     while order != NO_ORDER:
         sku, units, cost = log.sku[order], log.units[order], log.unit_cost[order]
         _charge_holding(state, law, sku, day)
         before = state.on_hand[sku]
         value = units * cost
-        state.average_cost[sku] = (before * state.average_cost[sku] + value) / (before + units)
+        state.book_money[sku, AVERAGE_COST] = (before * state.book_money[sku, AVERAGE_COST] + value) / (before + units)
         state.on_hand[sku] = before + units
         state.on_order[sku] -= units
         state.total_units[0] += units
@@ -223,46 +235,62 @@ def _receive(state: State, log: OrderLog, law: Law, day: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _sell(tape: TapeArrays, state: State, law: Law, day: int) -> None:
+    """Serve the day's demand from the shelf; sums run in local variables, in the order of the events."""
+    demand, sales, short = np.int64(0), np.int64(0), np.int64(0)
+    day_revenue, day_cogs, inventory = 0.0, 0.0, state.total_value[0]
+    book_units, book_money = state.book_units, state.book_money
     for row in range(tape.demand_start[day], tape.demand_start[day + 1]):
         sku, wanted = tape.demand_sku[row], np.int64(tape.demand_units[row])
-        state.sku_demand[sku] += wanted
-        state.day_units[day, DEMAND] += wanted
+        book_units[sku, SKU_DEMAND] += wanted
+        demand += wanted
         sold = min(wanted, state.on_hand[sku])
         if sold < wanted:
-            state.day_units[day, LOST] += wanted - sold
-            state.day_units[day, OUT_OF_STOCK] += 1
+            short += 1
         if sold == 0:
             continue
         _charge_holding(state, law, sku, day)
         revenue = sold * tape.unit_price[sku]
-        cogs = sold * state.average_cost[sku]
+        cogs = sold * book_money[sku, AVERAGE_COST]
         state.on_hand[sku] -= sold
         state.last_sale_day[sku] = day
-        state.conversion_units[sku] += sold
+        book_units[sku, CONVERSION_UNITS] += sold
+        book_units[sku, SKU_SALES] += sold
+        book_money[sku, SKU_REVENUE] += revenue
+        book_money[sku, SKU_COGS] += cogs
         _move_velocity(state, law, sku, day, float(sold))
-        state.sku_sales[sku] += sold
-        state.sku_revenue[sku] += revenue
-        state.sku_cogs[sku] += cogs
-        state.total_units[0] -= sold
-        state.total_value[0] -= cogs
-        state.day_units[day, SALES] += sold
-        state.day_money[day, REVENUE] += revenue
-        state.day_money[day, COGS] += cogs
+        sales += sold
+        day_revenue += revenue
+        day_cogs += cogs
+        inventory -= cogs
+    state.total_units[0] -= sales
+    state.total_value[0] = inventory
+    units, money = state.day_units[day], state.day_money[day]
+    units[DEMAND], units[SALES], units[LOST], units[OUT_OF_STOCK] = demand, sales, demand - sales, short
+    money[REVENUE], money[COGS] = day_revenue, day_cogs
 
 
 @njit(cache=True, nogil=True)
 def _estimate_lost(tape: TapeArrays, state: State, law: Law, day: int) -> None:
+    """Count the views of SKUs that opened with stock; move the velocity of the others that were looked at.
+
+    A first pass without branches, as which shelf is empty cannot be guessed, notes the rows of the second.
+    """
+    total, empty, book_units, noted = 0.0, 0, state.book_units, state.noted
     for row in range(tape.views_start[day], tape.views_start[day + 1]):
-        sku, views = tape.views_sku[row], tape.views[row]
+        sku = tape.views_sku[row]
         # nothing on hand now and nothing sold today: the SKU opened empty
-        if state.on_hand[sku] > 0 or state.last_sale_day[sku] == day:
-            state.conversion_views[sku] += views
-            continue
+        opened_empty = (state.on_hand[sku] == 0) & (state.last_sale_day[sku] != day)
+        state.conversion_views[sku] += 0 if opened_empty else tape.views[row]
+        noted[empty] = row
+        empty += opened_empty
+    for place in range(empty):
+        sku, views = tape.views_sku[noted[place]], tape.views[noted[place]]
         weight = state.conversion_views[sku] + law.prior_views
         if weight > 0:
-            lost = views * ((state.conversion_units[sku] + law.prior_units) / weight)
+            lost = views * ((book_units[sku, CONVERSION_UNITS] + law.prior_units) / weight)
             _move_velocity(state, law, sku, day, lost)
-            state.day_money[day, LOST_ESTIMATE] += lost
+            total += lost
+    state.day_money[day, LOST_ESTIMATE] = total
 
 
 @njit(cache=True, nogil=True)
@@ -290,7 +318,7 @@ def advance(tape: TapeArrays, state: State, log: OrderLog, law: Law, first: int,
     """Replay the days first .. last; the last one stays open for the decision."""
     for day in range(first, last + 1):
         if day == law.warm_up_days:
-            _start_counting(state, law, day)
+            _start_counting(state, day)
         state.day_units[day] = 0
         state.day_money[day] = 0.0
         _apply_deltas(tape, state, day)
@@ -299,6 +327,24 @@ def advance(tape: TapeArrays, state: State, log: OrderLog, law: Law, first: int,
         _estimate_lost(tape, state, law, day)
         if day < last:
             close_day(state, law, day)
+
+
+@njit(cache=True, nogil=True)
+def lines_are_allowed(
+    tape: TapeArrays, state: State, day: int, sku_index: Int64Array, order_units: Int64Array, capital_bound: float
+) -> bool:
+    """Return whether every line keeps the rules of orders: known SKU, once, whole packs from the minimum on, within the capital."""
+    value = 0.0
+    for line in range(len(sku_index)):
+        sku, units = sku_index[line], order_units[line]
+        if sku < 0 or sku >= len(state.on_hand) or state.ordered_on[sku] == day or units <= 0:
+            return False
+        state.ordered_on[sku] = day
+        offer = state.best_offer[sku]
+        if offer < 0 or units < state.offer_min_order_units[offer] or units % state.offer_pack_units[offer] != 0:
+            return False
+        value += units * state.best_cost[sku]
+    return value <= capital_bound
 
 
 @njit(cache=True, nogil=True)
@@ -339,12 +385,43 @@ def place(
         state.on_order[sku] += units
         state.total_units[1] += units
         state.total_value[1] += value
-        state.sku_inbound[sku] += law.inbound_cost_per_line
+        state.book_money[sku, SKU_INBOUND] += law.inbound_cost_per_line
         state.day_units[day, LINES] += 1
         state.day_units[day, ORDERED] += units
         state.day_money[day, ORDER_VALUE] += value
         state.day_money[day, INBOUND] += law.inbound_cost_per_line
     return n_orders
+
+
+@njit(cache=True, nogil=True)
+def drop_arrived(state: State, log: OrderLog, n_orders: int, day: int) -> int:
+    """Move the orders that arrive after `day` to the front of the log, in their order; returns how many they are.
+
+    For runs whose orders nobody reads: the log then holds what is on the way, instead of all orders of years.
+    """
+    n_days = len(state.arrival_head)
+    state.arrival_head[day + 1 :] = NO_ORDER
+    state.arrival_tail[day + 1 :] = NO_ORDER
+    kept = 0
+    for order in range(n_orders):
+        arrival = log.arrival_day[order]
+        if arrival <= day:
+            continue
+        log.day[kept] = log.day[order]
+        log.sku[kept] = log.sku[order]
+        log.vendor[kept] = log.vendor[order]
+        log.units[kept] = log.units[order]
+        log.unit_cost[kept] = log.unit_cost[order]
+        log.arrival_day[kept] = arrival
+        log.next[kept] = NO_ORDER
+        if arrival < n_days:
+            if state.arrival_head[arrival] == NO_ORDER:
+                state.arrival_head[arrival] = kept
+            else:
+                log.next[state.arrival_tail[arrival]] = kept
+            state.arrival_tail[arrival] = kept
+        kept += 1
+    return kept
 
 
 @njit(cache=True, nogil=True)
@@ -356,8 +433,8 @@ def finish_run(state: State, law: Law, n_days: int) -> None:
 
 @njit(cache=True, nogil=True)
 def velocity_now(state: State, day: int) -> FloatArray:
-    """Return the velocity per SKU at the end of `day`, units per day."""
-    out = np.full(len(state.velocity), np.nan)
+    """Return the velocity per SKU at the end of `day`, units per day, in a buffer that the next call fills again."""
+    out, velocity, velocity_day, decay = state.velocity_now, state.velocity, state.velocity_day, state.decay
     for sku in range(len(out)):
-        out[sku] = state.velocity[sku] * state.decay[day - state.velocity_day[sku]]
+        out[sku] = velocity[sku] * decay[day - velocity_day[sku]]
     return out

@@ -54,11 +54,11 @@ def summarise(days: pl.DataFrame, sku_totals: pl.DataFrame, params: BacktestPara
     span = days[params.warm_up_days :]
     out: dict[str, float] = {"n_days": len(span)}
     out |= {name: int(span[name].sum()) for name in _SUMMED_UNITS}
-    out |= {name: math.fsum(span[name]) for name in _SUMMED_MONEY}
+    out |= {name: math.fsum(span[name].to_list()) for name in _SUMMED_MONEY}
     out["fill_rate"] = out["sales_units"] / out["demand_units"] if out["demand_units"] else 1.0
-    out["ending_stock_value"] = math.fsum(sku_totals["ending_stock_value"])
-    out["ending_pipeline_value"] = math.fsum(sku_totals["ending_pipeline_value"])
-    out["capital_used_mean"] = math.fsum((*span["inventory_value"], *span["on_order_value"])) / len(span)
+    out["ending_stock_value"] = math.fsum(sku_totals["ending_stock_value"].to_list())
+    out["ending_pipeline_value"] = math.fsum(sku_totals["ending_pipeline_value"].to_list())
+    out["capital_used_mean"] = math.fsum(span["inventory_value"].to_list() + span["on_order_value"].to_list()) / len(span)
     out["capital_used_max"] = float((span["inventory_value"] + span["on_order_value"]).max())  # type: ignore[arg-type]
     ending = out["ending_stock_value"] + out["ending_pipeline_value"]
     for name, frac in (("profit", params.liquidation_frac), ("profit_ending_at_zero", 0.0), ("profit_ending_at_cost", 1.0)):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -30,9 +30,10 @@ import numpy.typing as npt
 import polars as pl
 
 from invpipe.atomic import atomic_replace
-from invpipe.errors import HistoryError, TapeError
+from invpipe.errors import TapeError
 
 if TYPE_CHECKING:
+    from invpipe.arena.tape_stream import DaySpan
     from invpipe.history import ShopHistory
 
 AnyArray = npt.NDArray[Any]
@@ -93,7 +94,8 @@ _INT8 = {"opening_offer_in_stock", "delta_in_stock"}
 _INT64 = {"opening_on_hand_units", "prior_conversion_units", "prior_conversion_views"}
 
 
-def _dtype(name: str) -> np.dtype[Any]:
+def array_dtype(name: str) -> np.dtype[Any]:
+    """Return the type of an array of a tape."""
     if name in _FLOATS:
         return np.dtype(np.float64)
     if name in _INT8:
@@ -101,8 +103,44 @@ def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(np.int64) if name in _INT64 or name.endswith("_start") else np.dtype(np.int32)
 
 
+def _positive(values: AnyArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(values > 0)
+
+
+def _not_negative(values: AnyArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(values >= 0)
+
+
+def _at_least_one(values: AnyArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(values >= 1)
+
+
+def _positive_or_unknown(values: AnyArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(~(values <= 0))
+
+
+#: What the values of an array must satisfy, and what is said of those that do not.
+BOUNDS: tuple[tuple[str, Callable[[AnyArray], npt.NDArray[np.bool_]], str], ...] = (
+    ("unit_price", _positive, "unit prices are not above 0"),
+    ("lead_time_days_mean", _at_least_one, "mean lead times are below 1 day"),
+    ("lead_time_days_sd", _not_negative, "lead time deviations are negative"),
+    ("min_order_value", _not_negative, "minimum order values are negative"),
+    ("opening_on_hand_units", _not_negative, "opening stocks are negative"),
+    ("opening_unit_cost", _not_negative, "opening unit costs are negative or NaN"),
+    ("demand_units", _positive, "demand events have no units"),
+    ("views", _positive, "page view events have no views"),
+    ("delta_unit_cost", _positive_or_unknown, "offer deltas have a unit cost <= 0"),
+    ("opening_offer_unit_cost", _positive_or_unknown, "opening offers have a unit cost <= 0"),
+    ("opening_offer_min_order_units", _at_least_one, "opening offers have min_order_units < 1"),
+    ("opening_offer_pack_units", _at_least_one, "opening offers have pack_units < 1"),
+    ("delta_min_order_units", _not_negative, "offer deltas have min_order_units < 0"),
+    ("delta_pack_units", _not_negative, "offer deltas have pack_units < 0"),
+    ("prior_sales_age_days", _at_least_one, "prior sales lie on or after the start"),
+)
+
+
 def _frozen(array: npt.ArrayLike, name: str) -> AnyArray:
-    out = np.ascontiguousarray(array, dtype=_dtype(name))
+    out = np.ascontiguousarray(array, dtype=array_dtype(name))
     if out is array and out.flags.writeable:
         out = out.copy()
     out.flags.writeable = False
@@ -114,27 +152,40 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse(bad: npt.NDArray[np.bool_], what: str, values: AnyArray, advice: str) -> None:
+def refuse(bad: npt.NDArray[np.bool_], what: str, values: AnyArray, advice: str) -> None:
+    """Raise TapeError where a row is bad, naming how many, the first and its value."""
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         msg = f"{int(bad.sum())} of {bad.size} {what}, first at row {first}: {values[first]}; {advice}"
         raise TapeError(msg)
 
 
-def _by_day(events: Columns, n_days: int, n_key: int, what: str) -> tuple[Int64Array, list[npt.ArrayLike]]:
+def rows_by_day(events: Columns, n_days: int, n_key: int, what: str) -> tuple[Int64Array, list[npt.ArrayLike]]:
     """Sort events by (day, key) unless they are sorted, check them, and return the row pointers and the columns, key first."""
     day, key, columns = np.asarray(events[0], dtype=np.int64), np.asarray(events[1], dtype=np.int64), list(events[2:])
-    _refuse((day < 0) | (day >= n_days), f"{what} events lie outside the tape's {n_days} days", day, "cut them to the tape's span")
-    _refuse((key < 0) | (key >= n_key), f"{what} events name an index outside 0 .. {n_key - 1}", key, "use the tape's own SKUs and offers")
+    refuse((day < 0) | (day >= n_days), f"{what} events lie outside the tape's {n_days} days", day, "cut them to the tape's span")
+    refuse((key < 0) | (key >= n_key), f"{what} events name an index outside 0 .. {n_key - 1}", key, "use the tape's own SKUs and offers")
     rank = day * n_key + key
     if rank.size and not bool(np.all(rank[1:] > rank[:-1])):
         order = np.argsort(rank, kind="stable")
         rank, key, columns = rank[order], key[order], [np.asarray(c)[order] for c in columns]
-        _refuse(
-            np.concatenate([[False], rank[1:] == rank[:-1]]), f"{what} events share their day and index", key, "sum or drop the doubles"
-        )
+        refuse(np.concatenate([[False], rank[1:] == rank[:-1]]), f"{what} events share their day and index", key, "sum or drop the doubles")
     start = np.searchsorted(rank, np.arange(n_days + 1, dtype=np.int64) * n_key)
     return start.astype(np.int64), [key, *columns]
+
+
+def check_values(arrays: Mapping[str, AnyArray]) -> None:
+    """Raise TapeError where a value of the given arrays, all of a tape or those of some of its days, is out of its bounds."""
+    for name, within, what in BOUNDS:
+        if name in arrays:
+            refuse(~within(arrays[name]), what, arrays[name], "correct the tape's input")
+    if "opening_offer_in_stock" in arrays:
+        cost = arrays["opening_offer_unit_cost"]
+        bad = (arrays["opening_offer_in_stock"] == 1) & np.isnan(cost)
+        refuse(bad, "opening offers are in stock without a cost", cost, "correct the tape's input")
+    if "prior_sales_age_days" in arrays:
+        age = arrays["prior_sales_age_days"]
+        refuse(np.diff(age, prepend=age[:1]) > 0, "prior sales are not oldest first", age, "correct the tape's input")
 
 
 @dataclass(frozen=True)
@@ -250,17 +301,17 @@ class Tape:
         of_sku, of_vendor = np.asarray(offer_sku, dtype=np.int64), np.asarray(offer_vendor, dtype=np.int64)
         n_offer = len(of_sku)
         rank = of_sku * max(n_vendor, 1) + of_vendor
-        _refuse(np.diff(rank, prepend=-1) <= 0, "offers are not sorted by (SKU, vendor) or not unique", rank, "sort them, one row per pair")
-        _refuse((of_sku < 0) | (of_sku >= n_sku), f"offers name a SKU outside 0 .. {n_sku - 1}", of_sku, "use the tape's own SKUs")
-        _refuse((of_vendor < 0) | (of_vendor >= n_vendor), f"offers name a vendor outside 0 .. {n_vendor - 1}", of_vendor, "add the vendor")
+        refuse(np.diff(rank, prepend=-1) <= 0, "offers are not sorted by (SKU, vendor) or not unique", rank, "sort them, one row per pair")
+        refuse((of_sku < 0) | (of_sku >= n_sku), f"offers name a SKU outside 0 .. {n_sku - 1}", of_sku, "use the tape's own SKUs")
+        refuse((of_vendor < 0) | (of_vendor >= n_vendor), f"offers name a vendor outside 0 .. {n_vendor - 1}", of_vendor, "add the vendor")
         if opening_offers is None:
             ones = np.ones(n_offer, dtype=np.int32)
             opening_offers = (np.full(n_offer, np.nan), np.zeros(n_offer), ones, ones)
         zeros = np.zeros(n_sku)
         prior_units, prior_views = prior_conversion if prior_conversion is not None else (zeros, zeros)
-        demand_start, demand_rows = _by_day(demand, n_days, n_sku, "demand")
-        views_start, views_rows = _by_day(views, n_days, n_sku, "page view")
-        delta_start, delta_rows = _by_day(deltas, n_days, n_offer, "offer delta")
+        demand_start, demand_rows = rows_by_day(demand, n_days, n_sku, "demand")
+        views_start, views_rows = rows_by_day(views, n_days, n_sku, "page view")
+        delta_start, delta_rows = rows_by_day(deltas, n_days, n_offer, "offer delta")
         values: dict[str, Any] = {
             "unit_price": unit_price,
             "lead_time_days_mean": lead_time_days_mean,
@@ -295,28 +346,7 @@ class Tape:
             if len(array) != want:
                 msg = f"{name} has {len(array)} rows; give {want}"
                 raise TapeError(msg)
-        for bad, what, values in (
-            (~(a.unit_price > 0), "unit prices are not above 0", a.unit_price),
-            (~(a.lead_time_days_mean >= 1), "mean lead times are below 1 day", a.lead_time_days_mean),
-            (~(a.lead_time_days_sd >= 0), "lead time deviations are negative", a.lead_time_days_sd),
-            (~(a.min_order_value >= 0), "minimum order values are negative", a.min_order_value),
-            (a.opening_on_hand_units < 0, "opening stocks are negative", a.opening_on_hand_units),
-            (~(a.opening_unit_cost >= 0), "opening unit costs are negative or NaN", a.opening_unit_cost),
-            (a.demand_units <= 0, "demand events have no units", a.demand_units),
-            (a.views <= 0, "page view events have no views", a.views),
-            (a.delta_unit_cost <= 0, "offer deltas have a unit cost <= 0", a.delta_unit_cost),
-            (a.opening_offer_unit_cost <= 0, "opening offers have a unit cost <= 0", a.opening_offer_unit_cost),
-            ((a.opening_offer_in_stock == 1) & np.isnan(a.opening_offer_unit_cost), "opening offers are in stock without a cost",
-             a.opening_offer_unit_cost),
-            (a.opening_offer_min_order_units < 1, "opening offers have min_order_units < 1", a.opening_offer_min_order_units),
-            (a.opening_offer_pack_units < 1, "opening offers have pack_units < 1", a.opening_offer_pack_units),
-            (a.delta_min_order_units < 0, "offer deltas have min_order_units < 0", a.delta_min_order_units),
-            (a.delta_pack_units < 0, "offer deltas have pack_units < 0", a.delta_pack_units),
-            (a.prior_sales_age_days < 1, "prior sales lie on or after the start", a.prior_sales_age_days),
-            (np.diff(a.prior_sales_age_days, prepend=a.prior_sales_age_days[:1]) > 0, "prior sales are not oldest first",
-             a.prior_sales_age_days),
-        ):  # fmt: skip
-            _refuse(bad, what, values, "correct the tape's input")
+        check_values(a._asdict())
 
     @classmethod
     def build(
@@ -342,34 +372,56 @@ class Tape:
         TapeError
             Where an offer or a demand row names something the history does not have.
         """
-        if not history.first_day <= start <= end <= history.last_day:
-            msg = f"span {start} .. {end} is not within the history {history.first_day} .. {history.last_day}; choose days within it"
-            raise HistoryError(msg)
-        skus = tuple(history.skus)
-        index = pl.DataFrame({"sku": list(skus), "s": np.arange(len(skus), dtype=np.int32)}, schema_overrides={"sku": pl.String})
-        recorded, column = (history.sales_daily, "sales_units") if demand is None else (demand, "demand_units")
-        wanted = recorded.select("sku", "day", units=column)
-        vendors, vendor_columns = _vendors(history)
-        offers, opening_offers, deltas = _offers(history, index, vendors, start, end)
-        views = history.page_views_daily
-        return cls.from_arrays(
-            start=start,
-            n_days=(end - start).days + 1,
-            skus=skus,
-            unit_price=index.join(history.items, on="sku", how="left", maintain_order="left")["list_price"].to_numpy(),
-            vendors=vendors,
-            **vendor_columns,
-            offer_sku=offers["s"].to_numpy(),
-            offer_vendor=offers["v"].to_numpy(),
-            opening_on_hand_units=_opening_stock(history, index, start),
-            opening_unit_cost=_opening_cost(history, index, offers, opening_cost_frac),
-            opening_offers=opening_offers,
-            prior_sales=_prior_sales(history, index, start),
-            prior_conversion=_prior_conversion(history, index, start),
-            demand=_events(wanted, index, start, end, "units", "demand"),
-            views=((), (), ()) if views is None else _events(views, index, start, end, "views", "page_views_daily"),
-            deltas=deltas,
-        )
+        from invpipe.arena.tape_build import build_tape
+
+        return build_tape(history, start, end, demand, opening_cost_frac=opening_cost_frac)
+
+    @classmethod
+    def stream(
+        cls,
+        path: str | Path,
+        spans: Callable[[date], Iterable[DaySpan]],
+        *,
+        items: pl.DataFrame,
+        orderable_daily: pl.DataFrame,
+        start: date,
+        end: date,
+        first_day: date,
+        vendors: pl.DataFrame | None = None,
+        true_demand: bool = False,
+        opening_cost_frac: float = 0.6,
+    ) -> Tape:
+        """Record the days start .. end as directory `path` in memory bounded by a span and the state of SKUs and offers, and open it.
+
+        The bytes are those of :meth:`build` and :meth:`save` over the same history. A build that was killed goes on behind its last
+        complete span and ends with the same bytes.
+
+        Parameters
+        ----------
+        path
+            Directory of the tape; what is unfinished stands beside it as ``.NAME.build``.
+        spans
+            Given a day, yields the shop's days from it on, in adjacent spans; called with `first_day`, or with the day a killed build
+            goes on from. See :func:`invpipe.arena.tape_stream.history_spans`.
+        items, vendors, orderable_daily
+            Tables of the whole shop; orderable_daily as spans of days.
+        start, end, first_day
+            Days of the tape, both inclusive, and the first day of the shop's records: those before `start` make the opening state.
+        true_demand
+            Replay the spans' demand_daily instead of their sales.
+        opening_cost_frac
+            As in :meth:`build`.
+
+        Raises
+        ------
+        TapeError
+            Where spans are not adjacent or not of this build, a row names what the shop does not have, a value is out of its bounds, or
+            another process builds the same tape.
+        """
+        from invpipe.arena.tape_stream import ShopStream, stream_tape
+
+        shop = ShopStream(items, vendors, orderable_daily, first_day, start, end, true_demand, opening_cost_frac)
+        return stream_tape(path, spans, shop)
 
     # ------------------------------------------------------------- on disk
 
@@ -382,22 +434,13 @@ class Tape:
             Where something else than a tape is at `path`.
         """
         path = Path(path)
-        if path.exists() and not (path / "meta.json").is_file():
-            msg = f"{path} exists and is not a tape (no meta.json); choose another path or remove it"
-            raise TapeError(msg)
+        refuse_foreign(path)
         with atomic_replace(path) as folder:
             folder.mkdir()
-            self._write(folder)
+            for name, array in self.arrays._asdict().items():
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            write_records(folder, self.start, self.n_days, self.skus, self.vendors)
         return path
-
-    def _write(self, folder: Path) -> None:
-        (folder / "names.json").write_text(json.dumps({"skus": self.skus, "vendors": self.vendors}), encoding="utf-8")
-        files: dict[str, dict[str, Any]] = {"names.json": {"sha256": _sha256(folder / "names.json")}}
-        for name, array in self.arrays._asdict().items():
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
-            files[f"{name}.npy"] = {"sha256": _sha256(folder / f"{name}.npy"), "shape": list(array.shape), "dtype": array.dtype.str}
-        meta = {"format": FORMAT, "version": FORMAT_VERSION, "start": self.start.isoformat(), "end": self.end.isoformat(), "files": files}
-        (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = True) -> Tape:
@@ -416,7 +459,7 @@ class Tape:
             Where a file is missing, damaged, foreign or of another format version.
         """
         path = Path(path)
-        meta = _read_json(path / "meta.json")
+        meta = read_json(path / "meta.json")
         if meta.get("format") != FORMAT or meta.get("version") != FORMAT_VERSION:
             found = f"{meta.get('format')!r} version {meta.get('version')!r}"
             msg = f"{path / 'meta.json'} is of format {found}, this invpipe reads {FORMAT!r} version {FORMAT_VERSION}; build the tape again"
@@ -431,12 +474,33 @@ class Tape:
                 if _sha256(path / name) != record["sha256"]:
                     msg = f"{path / name} is damaged: its checksum differs from meta.json; build the tape again"
                     raise TapeError(msg)
-        names = _read_json(path / "names.json")
+        names = read_json(path / "names.json")
         arrays = TapeArrays(**{name: _map(path / f"{name}.npy", files[f"{name}.npy"]) for name in TapeArrays._fields})
         return cls(date.fromisoformat(cast("str", meta["start"])), tuple(names["skus"]), tuple(names["vendors"]), arrays)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def refuse_foreign(path: Path) -> None:
+    """Raise TapeError where something else than a tape is at `path`."""
+    if path.exists() and not (path / "meta.json").is_file():
+        msg = f"{path} exists and is not a tape (no meta.json); choose another path or remove it"
+        raise TapeError(msg)
+
+
+def write_records(folder: Path, start: date, n_days: int, skus: Sequence[str], vendors: Sequence[str]) -> None:
+    """Write names.json and meta.json, which makes the array files of a directory a tape."""
+    (folder / "names.json").write_text(json.dumps({"skus": skus, "vendors": vendors}), encoding="utf-8")
+    files: dict[str, dict[str, Any]] = {"names.json": {"sha256": _sha256(folder / "names.json")}}
+    for name in TapeArrays._fields:
+        file = folder / f"{name}.npy"
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        files[file.name] = {"sha256": _sha256(file), "shape": list(array.shape), "dtype": array.dtype.str}
+    end = start + timedelta(days=n_days - 1)
+    meta = {"format": FORMAT, "version": FORMAT_VERSION, "start": start.isoformat(), "end": end.isoformat(), "files": files}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a tape, or raise TapeError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -457,126 +521,8 @@ def _map(path: Path, record: dict[str, Any]) -> AnyArray:
     except (ValueError, EOFError, OSError) as error:
         msg = f"{path} is damaged: {error}; build the tape again"
         raise TapeError(msg) from None
-    if list(array.shape) != record.get("shape") or array.dtype.str != record.get("dtype") or array.dtype != _dtype(path.stem):
+    if list(array.shape) != record.get("shape") or array.dtype.str != record.get("dtype") or array.dtype != array_dtype(path.stem):
         found = f"{array.dtype.str}{list(array.shape)}"
         msg = f"{path} holds {found}, meta.json says {record.get('dtype')}{record.get('shape')}; build the tape again"
         raise TapeError(msg)
     return array
-
-
-# ------------------------------------------------------- tables to arrays
-
-
-def _events(frame: pl.DataFrame, index: pl.DataFrame, start: date, end: date, value: str, what: str) -> Columns:
-    """Return (day, sku, value) of the rows within start .. end, sorted."""
-    rows = frame.filter(pl.col("day").is_between(start, end)).join(index, on="sku", how="left", maintain_order="left")
-    unknown = rows.filter(pl.col("s").is_null())
-    if len(unknown):
-        first = unknown.row(0, named=True)
-        count = f"{len(unknown)} of {len(rows)} rows of {what}"
-        msg = f"{count} name a SKU that is not in items, first {first['sku']!r} on {first['day']}; add the item"
-        raise TapeError(msg)
-    rows = rows.select((pl.col("day") - start).dt.total_days().cast(pl.Int32).alias("d"), "s", value).sort("d", "s")
-    return rows["d"].to_numpy(), rows["s"].to_numpy(), rows[value].to_numpy()
-
-
-def _vendors(history: ShopHistory) -> tuple[tuple[str, ...], dict[str, AnyArray]]:
-    if history.vendors is None:
-        return (), {}
-    table = history.vendors.sort("vendor")
-    columns = ("lead_time_days_mean", "lead_time_days_sd", "min_order_value")
-    return tuple(table["vendor"]), {name: table[name].to_numpy() for name in columns}
-
-
-def _offers(
-    history: ShopHistory, index: pl.DataFrame, vendors: tuple[str, ...], start: date, end: date
-) -> tuple[pl.DataFrame, Columns | None, Columns]:
-    """Return the offers (s, v, o, last cost before the start), their opening state, and the deltas of start .. end."""
-    schema = {"s": pl.Int32, "v": pl.Int32, "o": pl.Int32, "unit_cost": pl.Float64}
-    if history.offers is None:
-        return pl.DataFrame(schema=schema), None, ((), (), (), (), (), ())
-    state = ("unit_cost", "in_stock", "min_order_units", "pack_units")
-    vendor_index = pl.DataFrame(
-        {"vendor": list(vendors), "v": np.arange(len(vendors), dtype=np.int32)}, schema_overrides={"vendor": pl.String}
-    )
-    events = (
-        history.offers.with_columns(pl.col("observed_at").dt.date().alias("day"), pl.col("in_stock").cast(pl.Int8))
-        .filter(pl.col("day") <= end)
-        .join(index, on="sku", how="left")
-        .join(vendor_index, on="vendor", how="left")
-    )
-    unknown = events.filter(pl.col("s").is_null() | pl.col("v").is_null())
-    if len(unknown):
-        first = unknown.row(0, named=True)
-        count = f"{len(unknown)} of {len(events)} offers"
-        msg = f"{count} name an unknown SKU or vendor, first ({first['sku']}, {first['vendor']}); add it to its table"
-        raise TapeError(msg)
-    days = events.sort("s", "v", "observed_at").group_by("s", "v", "day", maintain_order=True).agg(pl.col(state).last())
-    offers = days.select("s", "v").unique().sort("s", "v").with_row_index("o").with_columns(pl.col("o").cast(pl.Int32))
-    days = days.join(offers, on=["s", "v"]).sort("o", "day")
-    opening = offers.join(
-        days.filter(pl.col("day") < start).group_by("o", maintain_order=True).agg(pl.col(state).last()), on="o", how="left"
-    ).sort("o")
-    before = {name: pl.col(name).shift(1).over("o") for name in state}
-    changed = {name: before[name].is_null() | (pl.col(name) != before[name]) for name in state}
-    unchanged = {"unit_cost": float("nan"), "in_stock": -1, "min_order_units": 0, "pack_units": 0}
-    # one with_columns: every expression sees the state as recorded, not the reduced one
-    deltas = days.with_columns(
-        *(pl.when(changed[name]).then(pl.col(name)).otherwise(unchanged[name]).alias(name) for name in state),
-        pl.any_horizontal(changed.values()).alias("changed"),
-    ).filter(pl.col("changed") & (pl.col("day") >= start))
-    rows = deltas.with_columns((pl.col("day") - start).dt.total_days().cast(pl.Int32).alias("d")).sort("d", "o")
-    filled = opening.with_columns(
-        pl.col("unit_cost").fill_null(float("nan")), pl.col("in_stock").fill_null(0), pl.col("min_order_units", "pack_units").fill_null(1)
-    )
-    return (
-        opening.select("s", "v", "o", "unit_cost"),
-        tuple(filled[name].to_numpy() for name in state),
-        (rows["d"].to_numpy(), rows["o"].to_numpy(), *(rows[name].to_numpy() for name in state)),
-    )
-
-
-def _opening_stock(history: ShopHistory, index: pl.DataFrame, start: date) -> AnyArray | None:
-    """Return the units on hand at the opening of the start day: the last row up to it, 0 where there is none."""
-    if history.stock_daily is None:
-        return None
-    last = history.stock_daily.filter(pl.col("day") <= start).sort("sku", "day").group_by("sku").agg(pl.col("on_hand_units").last())
-    return index.join(last, on="sku", how="left", maintain_order="left")["on_hand_units"].fill_null(0).to_numpy()
-
-
-def _opening_cost(history: ShopHistory, index: pl.DataFrame, offers: pl.DataFrame, opening_cost_frac: float) -> AnyArray:
-    lowest = offers.group_by("s").agg(pl.col("unit_cost").min())
-    return (
-        index.join(lowest, on="s", how="left", maintain_order="left")
-        .join(history.items.select("sku", "list_price"), on="sku", how="left", maintain_order="left")
-        .select(pl.col("unit_cost").fill_null(pl.col("list_price") * opening_cost_frac))["unit_cost"]
-        .to_numpy()
-    )
-
-
-def _prior_sales(history: ShopHistory, index: pl.DataFrame, start: date) -> Columns:
-    rows = (
-        history.sales_daily.filter(pl.col("day") < start)
-        .join(index, on="sku")
-        .select((start - pl.col("day")).dt.total_days().cast(pl.Int32).alias("age"), "s", "sales_units")
-        .sort("age", "s", descending=[True, False])
-    )
-    return rows["age"].to_numpy(), rows["s"].to_numpy(), rows["sales_units"].to_numpy()
-
-
-def _prior_conversion(history: ShopHistory, index: pl.DataFrame, start: date) -> Columns | None:
-    """Return (units, views) per SKU over the orderable days before the start on which page views were recorded at all."""
-    if history.page_views_daily is None or history.page_views_daily.is_empty():
-        return None
-    first = history.page_views_daily["day"].min()
-    spans = history.orderable_daily.select("sku", "to_day", day="from_day").sort("sku", "day")
-
-    def total(frame: pl.DataFrame, value: str) -> AnyArray:
-        rows = frame.filter((pl.col("day") >= first) & (pl.col("day") < start)).sort("sku", "day")
-        rows = rows.join_asof(spans, on="day", by="sku", strategy="backward", check_sortedness=False).filter(
-            pl.col("day") <= pl.col("to_day")
-        )
-        sums = rows.group_by("sku").agg(pl.col(value).cast(pl.Int64).sum().alias("n"))
-        return index.join(sums, on="sku", how="left", maintain_order="left")["n"].fill_null(0).to_numpy()
-
-    return total(history.sales_daily, "sales_units"), total(history.page_views_daily, "views")

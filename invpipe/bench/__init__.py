@@ -8,8 +8,6 @@ trained on the embedded shop. Memory is the peak of the process, so under "all" 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import inspect
 import json
 import os
@@ -17,18 +15,15 @@ import platform
 import resource
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from invpipe.allocation import AllocationProblem, Method, OrderPlan, allocate
-from invpipe.arena import BacktestParams, OrderNothing, Tape, run_backtest
+from invpipe.bench.arena import bench_arena
 from invpipe.bench.extract import bench_extract
 from invpipe.features import FEATURES, FeatureStore
 from invpipe.forecast import CountLaw, DemandForecaster, ForecastParams, score_fold, walk_forward_folds
@@ -40,8 +35,6 @@ from invpipe.sources.tables import concat_tables
 
 Figures = dict[str, Any]
 
-#: Module with the ratio of the kernel to the readable engine; it comes with the tests, not with the package.
-REFERENCE = "invpipe_tests.benchmarks.arena_reference"
 #: Share of the capital that an unlimited plan would spend.
 CAPITAL_FRAC = 0.3
 #: Runs per allocation method; a plan's own clock is read.
@@ -121,86 +114,6 @@ def bench_allocation(sizes: Sequence[int] = (5_000, 50_000), seed: int = 0) -> l
             }
         )
     return out
-
-
-def large_tape(n_sku: int, n_days: int, demand: int, views: int, deltas: int, seed: int = 0) -> Tape:
-    """Return a simulated tape with about the given events per day, long-tailed over SKUs, two offers per SKU."""
-    rng = np.random.default_rng(seed)
-
-    def events(per_day: int, n_index: int) -> tuple[Any, Any]:
-        index = [np.unique((rng.random(per_day) ** 3 * n_index).astype(np.int64)) for _ in range(n_days)]
-        return np.repeat(np.arange(n_days), [len(i) for i in index]), np.concatenate(index)
-
-    n_offer = 2 * n_sku
-    price = rng.uniform(5.0, 50.0, n_sku)
-    cost = np.repeat(price, 2) * rng.uniform(0.5, 0.7, n_offer)
-    d_day, d_sku = events(demand, n_sku)
-    v_day, v_sku = events(views, n_sku)
-    o_day, o_offer = events(deltas, n_offer)
-    ones, none = np.ones(n_offer, dtype=np.int64), np.zeros(len(o_offer))
-    return Tape.from_arrays(
-        start=date(2017, 3, 1),
-        n_days=n_days,
-        skus=[f"S{i:06d}" for i in range(n_sku)],
-        unit_price=price,
-        vendors=[f"V{i:02d}" for i in range(20)],
-        lead_time_days_mean=rng.uniform(2.0, 20.0, 20),
-        lead_time_days_sd=rng.uniform(0.0, 4.0, 20),
-        min_order_value=np.zeros(20),
-        offer_sku=np.repeat(np.arange(n_sku), 2),
-        offer_vendor=np.sort(np.stack([rng.integers(0, 10, n_sku), rng.integers(10, 20, n_sku)], axis=1)).ravel(),
-        opening_on_hand_units=rng.poisson(20.0, n_sku),
-        opening_unit_cost=0.6 * price,
-        opening_offers=(cost, ones, ones, ones),
-        prior_conversion=(rng.integers(0, 10, n_sku), rng.integers(10, 500, n_sku)),
-        demand=(d_day, d_sku, rng.integers(1, 4, len(d_sku))),
-        views=(v_day, v_sku, rng.integers(1, 20, len(v_sku))),
-        deltas=(o_day, o_offer, cost[o_offer] * rng.uniform(0.9, 1.1, len(o_offer)), rng.integers(-1, 2, len(o_offer)), none, none),
-    )
-
-
-def bench_arena(
-    skus: int = 170_000, days: int = 200, demand: int = 5_000, views: int = 30_000, deltas: int = 20_000, seed: int = 0
-) -> list[Figures]:
-    """Replay a saved and memory-mapped tape with orders on no day, weekly review, on one thread.
-
-    Parameters
-    ----------
-    skus, days
-        Size of the tape.
-    demand, views, deltas
-        Events per day, about.
-    seed
-        Seed of the tape.
-
-    Returns
-    -------
-    list of dict
-        One row. `reference_ratio`, the readable engine's time over the kernel's on one small tape, only where the tests are installed.
-    """
-    policy, params = OrderNothing(), BacktestParams(1e4, review_period_days=7)
-    run_backtest(large_tape(100, 3, 10, 10, 10), policy, params)  # compiles
-    with tempfile.TemporaryDirectory() as folder:
-        path = large_tape(skus, days, demand, views, deltas, seed).save(Path(folder) / "tape")
-        open_seconds = _timed(lambda: Tape.open(path), 1)
-        tape = Tape.open(path)
-        tape.fingerprint()
-        cpu = _timed(lambda: run_backtest(tape, policy, params), 3, time.thread_time)
-        wall = _timed(lambda: run_backtest(tape, policy, params), 3)
-        figures: Figures = {
-            "skus": skus,
-            "days": days,
-            "seed": seed,
-            "events": tape.n_events,
-            "open_and_verify_seconds": open_seconds,
-            "run_cpu_seconds": cpu,
-            "run_seconds": wall,
-            "events_per_cpu_second": tape.n_events / cpu,
-            "sku_days_per_cpu_second": skus * days / cpu,
-        }
-    if importlib.util.find_spec("invpipe_tests") is not None:
-        figures["reference_ratio"] = importlib.import_module(REFERENCE).reference_ratio()
-    return [figures | {"peak_memory_mib": peak_memory_mib()}]
 
 
 def bench_features(skus: int = 5_000, days: int = 730, cells: int = 1_000_000, seed: int = 0) -> list[Figures]:
@@ -333,9 +246,9 @@ def _parser() -> argparse.ArgumentParser:
         one = names.add_parser(name, help=(inspect.getdoc(run) or "").split("\n")[0])
         for option, parameter in inspect.signature(run).parameters.items():
             several: dict[str, Any] = {"nargs": "+"} if option == "sizes" else {}
-            kind = _seed if option == "seed" else _count
+            kind: Callable[[str], object] = str if isinstance(parameter.default, str) else _seed if option == "seed" else _count
             flag, given = f"--{option.replace('_', '-')}", "default: %(default)s"
-            one.add_argument(flag, type=kind, default=parameter.default, metavar="N", help=given, **several)
+            one.add_argument(flag, type=kind, default=parameter.default, metavar="DIR" if kind is str else "N", help=given, **several)
     names.add_parser("all", help="all of them at their default sizes")
     for one in names.choices.values():
         one.add_argument("--json", action="store_true", help="print one JSON document")

@@ -18,6 +18,7 @@ from invpipe.defs.jobs import jobs, schedules
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.report.assets import report
 from invpipe.defs.sources.assets import source_assets
+from invpipe.defs.sweep.assets import sweep_assets
 from invpipe.settings import Settings
 
 
@@ -37,6 +38,7 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
             *allocation_assets(partitions),
             *(proposal_assets(partitions) if settings.proposals.write else ()),
             *arena_assets(partitions),
+            *sweep_assets(partitions),
             report,
         ],
         asset_checks=[

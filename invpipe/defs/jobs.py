@@ -40,6 +40,7 @@ def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
         _job("record", "Tapes and scheduled forecasts of backtest windows.", WINDOWS),
         _job("backtests", "Replay windows under variants.", BACKTESTS),
         _job("compare", "Compare the variants of a window.", ("ablation",)),
+        _job("sweep", "Try variants of policies and limits on a window.", ("policy_sweep", "lambda_frontier")),
         _job("write_report", "Write the HTML report.", ("report",)),
     ]
 

@@ -19,6 +19,10 @@ VARIANTS = (
     "forecast_greedy",
     "forecast_lp",
     "forecast_marginal",
+    "gamma_poisson_marginal",
+    "ss",
+    "base_stock",
+    "legacy",
     "clairvoyant",
 )
 

@@ -45,7 +45,10 @@ SETTINGS_KEY = "invpipe/settings"
 #: Rows hashed at a time; part of the hash, because rows are framed by it.
 HASH_ROWS = 1 << 20
 #: Rooms and modules in import order; one never imports another to its right.
-ROOMS = ("errors", "atomic", "settings", "contracts", "sources", "history", "grid", "features", "forecast", "allocation", "arena", "report")
+ROOMS = (
+    *("errors", "atomic", "settings", "contracts", "sources", "history", "grid"),
+    *("features", "forecast", "allocation", "arena", "sweep", "report"),
+)
 
 ArtifactId = tuple[str, str | None]
 

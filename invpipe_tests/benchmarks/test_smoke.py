@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 
 from invpipe import bench
+from invpipe.bench import arena as bench_arena_module
+from invpipe.bench.arena import TapeSize
 from invpipe.forecast import ForecastParams
 from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
 from invpipe_tests.benchmarks import arena_reference, window_law
@@ -32,24 +34,30 @@ def test_allocation_problem_is_the_same_each_time() -> None:
     assert [first[name] for name in keep] == [second[name] for name in keep]
 
 
-def test_arena_replays_a_stored_tape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents a benchmark that no longer runs, and one that counts other events than the tape has."""
-    monkeypatch.setattr(arena_reference, "reference_ratio", lambda: 7.0)
-    (row,) = bench.bench_arena(skus=200, days=5, demand=50, views=100, deltas=80)
-    assert 5 * (30 + 60 + 50) < row["events"] <= 5 * (50 + 100 + 80)
-    assert row["sku_days_per_cpu_second"] > 0
-    assert row["reference_ratio"] == 7.0
+def test_arena_replays_a_stored_tape(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a benchmark that no longer runs, counts other events than the tape has, or draws another tape than the one it kept."""
+    monkeypatch.setattr(arena_reference, "ratios", lambda size: [{"ratio_dict_engine": 7.0}, {"ratio_dict_engine": 8.0}])
+    sizes = {"skus": 300, "days": 5, "demand": 50, "views": 100, "deltas": 80, "runs": 1}
+    nothing, greedy = bench.bench_arena(**sizes, cache=str(tmp_path))
+    assert 5 * 180 < nothing["events"] < 5 * 280
+    assert (nothing["policy"], nothing["order_lines"], nothing["ratio_dict_engine"]) == ("order_nothing", 0, 7.0)
+    assert (greedy["policy"], greedy["skus"], greedy["seed"]) == ("ewma_greedy", 300, 0)
+    assert greedy["order_lines"] > 0
+    assert min(greedy["sku_days_per_second"], greedy["events_per_second"], greedy["exact_marginal_ms_per_day"]) > 0
+    again = bench.bench_arena(**sizes)
+    assert [row["fingerprint"] for row in again] == [nothing["fingerprint"], greedy["fingerprint"]]
 
 
 def test_arena_runs_without_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents `invpipe bench arena` from failing where only the package is installed."""
-    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda _: None)
-    assert "reference_ratio" not in bench.bench_arena(skus=50, days=3, demand=5, views=5, deltas=5)[0]
+    monkeypatch.setattr(bench_arena_module.importlib.util, "find_spec", lambda _: None)
+    assert "ratio_dict_engine" not in bench.bench_arena(skus=100, days=3, demand=5, views=5, deltas=5, runs=1)[0]
 
 
-def test_kernel_beats_the_reference() -> None:
-    """Prevents a ratio that is upside down."""
-    assert arena_reference.reference_ratio(50, 20) > 1
+def test_kernel_beats_the_references() -> None:
+    """Prevents ratios that are upside down, and engines compared on different results: they are compared byte by byte."""
+    quiet, greedy = arena_reference.ratios(TapeSize(2_000, 4, 100, 300, 300))
+    assert min(*quiet.values(), *greedy.values()) > 1
 
 
 def test_features_and_sources_run() -> None:
@@ -102,7 +110,8 @@ def test_all_runs_each_benchmark_once(monkeypatch: pytest.MonkeyPatch, capsys: p
     """Prevents a benchmark that "all" forgets."""
     monkeypatch.setattr(bench, "BENCHMARKS", {name: lambda: [{"figure": 1}] for name in bench.BENCHMARKS})
     assert bench.main(["all", "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)["benchmarks"]) == ["allocation", "arena", "features", "sources", "window-law"]
+    names = ["allocation", "arena", "extract", "features", "sources", "window-law"]
+    assert list(json.loads(capsys.readouterr().out)["benchmarks"]) == names
 
 
 def test_wrong_name_and_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

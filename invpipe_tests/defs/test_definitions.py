@@ -27,7 +27,7 @@ GRAPH = Path(__file__).with_name("graph.json")
 README = Path(__file__).parents[2] / "README.md"
 
 #: Assets that may know the true demand; a forecast or a plan never does.
-EVALUATION = {"fold_scores", "fold_summary", "tape", "backtest", "ablation", "report"}
+EVALUATION = {"fold_scores", "fold_summary", "tape", "backtest", "ablation", "policy_sweep", "lambda_frontier", "report"}
 
 
 def definitions_of_defaults(home: Path) -> dg.Definitions:

@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from invpipe.arena.kernel import State, velocity_now
 from invpipe.arena.params import BacktestParams
@@ -32,6 +33,49 @@ def read_only(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+@njit(cache=True, nogil=True)
+def _per_offer(offer_index: IntArray, values: npt.NDArray[np.int32], none: int) -> IntArray:
+    """Return the value of each SKU's offer, `none` where it has none."""
+    out = np.empty(len(offer_index), np.int64)
+    for sku in range(len(offer_index)):
+        out[sku] = values[offer_index[sku]] if offer_index[sku] >= 0 else none
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _per_vendor(offer_index: IntArray, offer_vendor: npt.NDArray[np.int32], values: FloatArray) -> FloatArray:
+    """Return the value of the vendor of each SKU's offer, NaN where it has none."""
+    out = np.full(len(offer_index), np.nan)
+    for sku in range(len(offer_index)):
+        if offer_index[sku] >= 0:
+            out[sku] = values[offer_vendor[offer_index[sku]]]
+    return out
+
+
+class OfferTerms(NamedTuple):
+    """Terms of the cheapest offers of some SKUs, which must have one; one entry per SKU."""
+
+    vendor_index: IntArray
+    min_order_units: IntArray
+    pack_units: IntArray
+
+
+class LazyVelocity(NamedTuple):
+    """The velocity as it is kept: `velocity` on `velocity_day`; on `day` it is velocity * decay[day - velocity_day]."""
+
+    velocity: FloatArray
+    velocity_day: IntArray
+    decay: FloatArray
+
+
+class VendorTerms(NamedTuple):
+    """What holds per vendor: ceil of the mean lead time, its standard deviation, minimum order value."""
+
+    lead_days: IntArray
+    lead_time_days_sd: FloatArray
+    min_order_value: FloatArray
 
 
 @dataclass(frozen=True)
@@ -60,9 +104,11 @@ class ShopView:
         Selling price, stock, and units ordered that have not arrived.
     unit_cost, offer_index
         Unit cost of the cheapest vendor with stock (inf where none) and the index of that offer (-1).
+    offer_vendor
+        Vendor index per offer.
     capital_available
         Money left under the capital limit; inf where there is none.
-    review_period_days, holding_cost_frac_per_day, inbound_cost_per_line, liquidation_frac
+    review_period_days, holding_cost_frac_per_day, inbound_cost_per_line, liquidation_frac, velocity_half_life_days
         As in :class:`~invpipe.arena.params.BacktestParams`.
     """
 
@@ -82,23 +128,10 @@ class ShopView:
         self.holding_cost_frac_per_day = params.holding_cost_frac_per_day
         self.inbound_cost_per_line = params.inbound_cost_per_line
         self.liquidation_frac = params.liquidation_frac
+        self.velocity_half_life_days = params.velocity_half_life_days
         self._state = state
-        self._offer_vendor = arrays.offer_vendor
+        self.offer_vendor: npt.NDArray[np.int32] = arrays.offer_vendor
         self._vendor_columns = (arrays.lead_time_days_mean, arrays.lead_time_days_sd, arrays.min_order_value)
-
-    def _per_offer(self, values: npt.NDArray[np.int32], none: int) -> IntArray:
-        out = np.full(len(self.offer_index), none, dtype=np.int64)
-        has = self.offer_index >= 0
-        out[has] = values[self.offer_index[has]]
-        out.flags.writeable = False
-        return out
-
-    def _per_vendor(self, values: FloatArray) -> FloatArray:
-        out = np.full(len(self.offer_index), np.nan)
-        has = self.vendor_index >= 0
-        out[has] = values[self.vendor_index[has]]
-        out.flags.writeable = False
-        return out
 
     @cached_property
     def velocity(self) -> FloatArray:
@@ -108,36 +141,54 @@ class ShopView:
     @cached_property
     def vendor_index(self) -> IntArray:
         """Vendor of the cheapest offer, -1 where none."""
-        return self._per_offer(self._offer_vendor, -1)
+        return read_only(_per_offer(self.offer_index, self.offer_vendor, -1))
 
     @cached_property
     def min_order_units(self) -> IntArray:
         """Least units of a line at the cheapest offer, 1 where none."""
-        return self._per_offer(self._state.offer_min_order_units, 1)
+        return read_only(_per_offer(self.offer_index, self._state.offer_min_order_units, 1))
 
     @cached_property
     def pack_units(self) -> IntArray:
         """Units a line must be a multiple of, 1 where there is no offer."""
-        return self._per_offer(self._state.offer_pack_units, 1)
+        return read_only(_per_offer(self.offer_index, self._state.offer_pack_units, 1))
 
     @cached_property
     def lead_time_days_mean(self) -> FloatArray:
         """Mean lead time of the cheapest offer's vendor, NaN where none."""
-        return self._per_vendor(self._vendor_columns[0])
+        return read_only(_per_vendor(self.offer_index, self.offer_vendor, self._vendor_columns[0]))
 
     @cached_property
     def lead_time_days_sd(self) -> FloatArray:
         """Standard deviation of that vendor's lead time, NaN where none."""
-        return self._per_vendor(self._vendor_columns[1])
+        return read_only(_per_vendor(self.offer_index, self.offer_vendor, self._vendor_columns[1]))
 
     @cached_property
     def vendor_min_order_value(self) -> FloatArray:
         """Minimum order value of that vendor, NaN where none."""
-        return self._per_vendor(self._vendor_columns[2])
+        return read_only(_per_vendor(self.offer_index, self.offer_vendor, self._vendor_columns[2]))
 
     def lead_days(self, rows: IntArray) -> IntArray:
         """Return ceil(mean lead time) of the given SKUs, which must have an offer."""
-        return np.ceil(self.lead_time_days_mean[rows]).astype(np.int64)
+        return self.vendor_terms.lead_days[self.offer_vendor[self.offer_index[rows]]]
+
+    def offer_terms(self, rows: IntArray) -> OfferTerms:
+        """Return the terms of the given SKUs' offers; costs what the rows cost, not the catalogue."""
+        offer = self.offer_index[rows]
+        columns = (self.offer_vendor, self._state.offer_min_order_units, self._state.offer_pack_units)
+        return OfferTerms(*(column[offer].astype(np.int64) for column in columns))
+
+    @cached_property
+    def vendor_terms(self) -> VendorTerms:
+        """Terms per vendor."""
+        mean, sd, least = self._vendor_columns
+        return VendorTerms(read_only(np.ceil(mean).astype(np.int64)), read_only(sd), read_only(least))
+
+    @property
+    def lazy_velocity(self) -> LazyVelocity:
+        """The velocity without its decay to today, for kernels that need few SKUs' of it."""
+        state = self._state
+        return LazyVelocity(read_only(state.velocity), read_only(state.velocity_day), read_only(state.decay))
 
 
 class Policy(Protocol):
@@ -166,6 +217,6 @@ class OrderNothing:
 
 def above_vendor_minimum(view: ShopView, rows: IntArray, order_units: IntArray) -> npt.NDArray[np.bool_]:
     """Return which lines belong to vendors whose total of these lines reaches the vendor's minimum order value."""
-    vendor = view.vendor_index[rows]
+    vendor = view.offer_terms(rows).vendor_index
     value = np.bincount(vendor, weights=order_units * view.unit_cost[rows], minlength=len(view.vendors))
-    return np.asarray(value[vendor] >= view.vendor_min_order_value[rows])
+    return np.asarray((value >= view.vendor_terms.min_order_value)[vendor])

@@ -11,12 +11,14 @@ It knows demand, not lead times or future offers, and it is a good heuristic, no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from invpipe.arena.policies.base import Orders, ShopView, above_vendor_minimum
+from invpipe.arena.policies.record import DemandRecord
 from invpipe.arena.tape import Tape
 
 IntArray = npt.NDArray[np.int64]
@@ -40,31 +42,20 @@ class ClairvoyantPolicy:
     tape: Tape
     name: str = "clairvoyant"
     safety_sds: float = 2.0
-    _key: IntArray = field(init=False, repr=False, compare=False)
-    _cumulative: IntArray = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        a, n_days = self.tape.arrays, self.tape.n_days
-        day = np.repeat(np.arange(n_days, dtype=np.int64), np.diff(a.demand_start))
-        key = a.demand_sku.astype(np.int64) * n_days + day
-        order = np.argsort(key, kind="stable")
-        object.__setattr__(self, "_key", key[order])
-        object.__setattr__(self, "_cumulative", np.concatenate([[0], np.cumsum(a.demand_units[order], dtype=np.int64)]))
-
-    def demand_between(self, rows: IntArray, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> IntArray:
-        """Return the units wanted of each SKU on the days first .. end - 1, cut at the tape's end."""
-        n_days = self.tape.n_days
-        low, high = (np.searchsorted(self._key, rows * n_days + np.minimum(day, n_days)) for day in (first, np.maximum(first, end)))
-        return self._cumulative[high] - self._cumulative[low]
+    @cached_property
+    def record(self) -> DemandRecord:
+        """The tape's demand by SKU, sorted when first read."""
+        return DemandRecord.of(self.tape)
 
     def _lines(self, view: ShopView, rows: IntArray, extra_days: npt.NDArray[np.int64]) -> IntArray:
         """Return the units to order per row so that nothing is missing until the next order arrives, `extra_days` later."""
-        tomorrow = np.full(len(rows), view.day_index + 1, dtype=np.int64)
+        wanted = self.record.units_between
         arrival = view.day_index + view.lead_days(rows)
         safety = np.ceil(self.safety_sds * view.lead_time_days_sd[rows]).astype(np.int64)
         position = view.on_hand_units[rows] + view.on_order_units[rows]
-        left = np.maximum(position - self.demand_between(rows, tomorrow, arrival), 0)
-        missing = np.maximum(self.demand_between(rows, arrival, arrival + view.review_period_days + safety + extra_days) - left, 0)
+        left = np.maximum(position - wanted(rows, view.day_index + 1, arrival), 0)
+        missing = np.maximum(wanted(rows, arrival, arrival + view.review_period_days + safety + extra_days) - left, 0)
         pack = view.pack_units[rows]
         units = -(-np.maximum(missing, view.min_order_units[rows]) // pack) * pack
         gain = view.unit_price[rows] * missing - view.unit_cost[rows] * (units - view.liquidation_frac * (units - missing))

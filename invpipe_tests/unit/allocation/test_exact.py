@@ -234,7 +234,7 @@ def test_too_many_lots_is_an_error(monkeypatch):
     def full(*args):
         return np.array([0, -1]), np.zeros(0), np.zeros(0)
 
-    monkeypatch.setattr(exact, "_price_lots", full)
+    monkeypatch.setattr(exact, "price_lots", full)
     with pytest.raises(AllocationError, match=r"more than 20,000,000 lots are worth buying, exceeded at sku 'A'; order in larger packs"):
         allocate(single(3.0, price=10.0, cost=1.0, salvage=0.5))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 
-from invpipe.arena import BacktestParams, BacktestResult, OrderNothing, compare, run_ablation, run_backtest
+from invpipe.arena import BacktestParams, BacktestResult, OrderNothing, clairvoyant_bound, compare, pairwise, run_ablation, run_backtest
 from invpipe.arena.ablation import block_profit, paired_interval, sku_blocks
 from invpipe.errors import ArenaError
 from invpipe_tests.unit.arena.worlds import MixedPolicy, random_tape
@@ -79,3 +80,54 @@ def test_compare_refuses_what_cannot_be_paired():
         compare({"a": [run]}, "a", n_blocks=1)
     with pytest.raises(ArenaError, match="seeds must not be empty"):
         run_ablation(tape, POLICIES, PARAMS, [], baseline="mixed")
+
+
+def test_pairs_of_any_number_of_policies():
+    """Prevents pairs that are not paired: each interval is that of `compare` with the other as baseline, and none is missing."""
+    tape = random_tape(21, 6, 3, 25)
+    policies = {"order_nothing": OrderNothing()} | {f"mixed{i}": MixedPolicy(i) for i in range(1, 6)}
+    results = run_ablation(tape, policies, PARAMS, [1, 2, 3], baseline="order_nothing").results
+    table = pairwise(results)
+    assert len(table) == 6 * 5 // 2
+    for row in table.iter_rows(named=True):
+        other = compare(results, row["other"]).table.row(by_predicate=pl.col("policy") == row["policy"], named=True)
+        for name in ("profit_difference", "profit_difference_low", "profit_difference_high"):
+            assert row[name] == pytest.approx(other[name], rel=1e-9, abs=1e-9)
+        assert row["simultaneous_low"] <= row["profit_difference"] <= row["simultaneous_high"]
+    width = table["simultaneous_high"] - table["simultaneous_low"]
+    assert (width > 1.05 * (table["profit_difference_high"] - table["profit_difference_low"])).mean() > 0.5
+    assert pairwise(results).equals(table)
+    assert len(pairwise({"mixed1": results["mixed1"]})) == 0
+    twins = pairwise({"a": results["mixed1"], "b": results["mixed1"]}).row(0, named=True)
+    assert (twins["profit_difference"], twins["simultaneous_low"], twins["simultaneous_high"]) == (0.0, 0.0, 0.0)
+
+
+def test_simultaneous_intervals_hold_for_all_pairs():
+    """Prevents a reach that is that of one pair: with two policies it is about 1.96 standard deviations, with more it is larger."""
+    tape = random_tape(21, 6, 3, 25)
+    policies = {f"mixed{i}": MixedPolicy(i) for i in range(1, 8)}
+    results = run_ablation(tape, policies, PARAMS, [1, 2, 3, 4, 5], baseline="mixed1").results
+    two = pairwise({name: results[name] for name in ("mixed1", "mixed2")}).row(0, named=True)
+    all_pairs = pairwise(results).row(0, named=True)
+    narrow, wide = (row["simultaneous_high"] - row["simultaneous_low"] for row in (two, all_pairs))
+    assert two["profit_difference_high"] - two["profit_difference_low"] == pytest.approx(narrow, rel=0.15)
+    assert wide > 1.2 * narrow
+
+
+def test_pairwise_refuses():
+    """Prevents an empty comparison, and one across seeds."""
+    run = run_backtest(random_tape(3), OrderNothing(), PARAMS, 1)
+    with pytest.raises(ArenaError, match="there are no results to compare"):
+        pairwise({})
+    with pytest.raises(ArenaError, match=r"policy 'b' ran with seeds \[2\], baseline 'a' with \[1\]"):
+        pairwise({"a": [run], "b": [dataclasses.replace(run, seed=2)]})
+    with pytest.raises(ArenaError, match="n_blocks is 1"):
+        pairwise({"a": [run]}, n_blocks=1)
+
+
+def test_bound_is_that_of_the_seeds():
+    """Prevents a share of a bound for lead times nobody had."""
+    tape = random_tape(21, 6, 3, 25)
+    ablation = run_ablation(tape, POLICIES, PARAMS, [1, 2, 3], baseline="order_nothing")
+    assert ablation.bound == pytest.approx(np.mean([clairvoyant_bound(tape, PARAMS, seed) for seed in (1, 2, 3)]))
+    assert (ablation.table["profit"] <= ablation.bound).all()

@@ -265,3 +265,17 @@ def test_phases_are_timed():
     seconds = run_backtest(_shop(), OrderNothing(), BacktestParams(1.0)).phase_seconds
     assert set(seconds) == {"start", "kernel", "view", "decide", "orders", "result"}
     assert all(value >= 0 for value in seconds.values())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_run_without_its_orders_is_the_same_run(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a sweep, which drops the orders that have arrived, from measuring another backtest than the one with all orders."""
+    tape, params = random_tape(seed, n_days=40), random_params(seed)
+    whole = run_backtest(tape, MixedPolicy(seed), params, seed)
+    monkeypatch.setattr("invpipe.arena.engine.FIRST_ORDERS", 2)  # full every day
+    brief = run_backtest(tape, MixedPolicy(seed), params, seed, keep_orders=False)
+    assert brief.orders.is_empty()
+    assert brief.orders.schema == whole.orders.schema
+    assert brief.summary == whole.summary
+    assert brief.days.equals(whole.days)
+    assert brief.sku_totals.equals(whole.sku_totals)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invpipe.arena import BacktestParams, OrderNothing, Tape, clairvoyant_bound, run_backtest
+from invpipe.arena import BacktestParams, OrderNothing, clairvoyant_bound, run_backtest
 from invpipe_tests.oracles.arena import run_reference
-from invpipe_tests.unit.arena.worlds import START, MixedPolicy, random_params, random_tape
+from invpipe_tests.unit.arena.worlds import MixedPolicy, random_params, random_tape
 
 WORLDS = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 3), st.integers(1, 25))
 
@@ -92,25 +91,3 @@ def test_nobody_beats_the_bound(world):
     result = run_backtest(tape, policy, params, seed)
     for name in ("profit", "profit_ending_at_zero", "profit_ending_at_cost"):
         assert result.summary[name] <= bound * (1 + 1e-9) + 1e-9
-
-
-def test_bound_by_hand():
-    """Prevents a bound that reads an offer of the day of sale or later: cost 1.5 opening, 1.0 seen from day 1 on, 0.5 on day 3."""
-    tape = Tape.from_arrays(
-        start=START,
-        n_days=4,
-        skus=["a"],
-        unit_price=np.array([2.0]),
-        vendors=["v"],
-        lead_time_days_mean=np.array([1.0]),
-        lead_time_days_sd=np.array([0.0]),
-        min_order_value=np.array([0.0]),
-        offer_sku=np.array([0]),
-        offer_vendor=np.array([0]),
-        opening_on_hand_units=np.array([9]),
-        opening_unit_cost=np.array([1.5]),
-        demand=(np.array([0, 1, 2, 3]), np.zeros(4, dtype=int), np.array([1, 10, 100, 1000])),
-        deltas=(np.array([1, 3]), np.zeros(2, dtype=int), np.array([1.0, 0.5]), np.array([1, -1]), np.array([1, 0]), np.array([1, 0])),
-    )
-    assert clairvoyant_bound(tape, BacktestParams(0.0)) == pytest.approx(0.5 * 1 + 0.5 * 10 + 1.0 * 100 + 1.0 * 1000)
-    assert clairvoyant_bound(tape, BacktestParams(0.0, warm_up_days=3)) == pytest.approx(1000.0)

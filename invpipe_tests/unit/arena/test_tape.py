@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from invpipe.arena import BacktestParams, Tape, run_backtest
-from invpipe.errors import HistoryError, TapeError
+from invpipe.errors import HistoryError, StorageError, TapeError
 from invpipe.history import ShopHistory
 from invpipe_tests.unit.arena.worlds import MixedPolicy, random_tape
 
@@ -220,7 +220,7 @@ def test_killed_writer_leaves_the_old_tape(tmp_path, monkeypatch):
     """Prevents a half-written tape: a failure in the middle leaves the old one and no rubbish."""
     path = random_tape(7).save(tmp_path / "tape")
     monkeypatch.setattr(np, "save", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="disk full"):
         random_tape(8).save(path)
     assert Tape.open(path).fingerprint() == random_tape(7).fingerprint()
     assert [p.name for p in tmp_path.iterdir()] == ["tape"]

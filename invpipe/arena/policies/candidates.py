@@ -1,0 +1,225 @@
+r"""Candidates of a decision: the few SKUs that could be ordered today, found in one pass over the catalogue.
+
+A SKU is a candidate where its cheapest vendor has stock below the selling price, its velocity is above 0, and its need passes a test that
+costs no exponential: "greedy" asks whether the rounded mean demand of the protection window exceeds the position, "exact" whether a bound
+on P(D > position) leaves the next unit worth anything (:func:`invpipe.allocation.exact.cannot_pay`). Nobody else can be ordered, so the
+orders are the same as over the whole catalogue.
+
+The law of demand is m = (shape + v E) / (rate + E) days with velocity v, and size shape + v E: the gamma-Poisson posterior predictive. The
+plain EWMA is its limit m = v days, Poisson, written as E = inf.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from invpipe.allocation.exact import cannot_pay
+from invpipe.allocation.rows import AllocationRows
+from invpipe.arena.policies.base import LazyVelocity, ShopView
+from invpipe.forecast.law import CountLaw
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+class Prior(NamedTuple):
+    """Gamma law of the demand rates, and the days of observation an EWMA velocity is worth."""
+
+    shape: float
+    rate: float
+    exposure_days: float
+
+
+#: Prior that leaves the velocity as it is, with Poisson demand.
+NO_PRIOR = Prior(0.0, 0.0, np.inf)
+
+
+class Shelf(NamedTuple):
+    """What a scan of the catalogue reads: per SKU, and per offer or vendor as named."""
+
+    unit_price: FloatArray
+    unit_cost: FloatArray
+    offer_index: IntArray
+    on_hand: IntArray
+    on_order: IntArray
+    offer_vendor: npt.NDArray[np.int32]  # per offer
+    lead_days: IntArray  # per vendor
+
+
+def shelf_of(view: ShopView) -> Shelf:
+    """Return what a scan reads."""
+    position = (view.on_hand_units, view.on_order_units)
+    return Shelf(view.unit_price, view.unit_cost, view.offer_index, *position, view.offer_vendor, view.vendor_terms.lead_days)
+
+
+def ewma_exposure_days(half_life_days: float) -> float:
+    """Return the days E whose plain mean has the variance of the EWMA: (2 - g) / g with gain g = 1 - 2^(-1 / half life)."""
+    gain: float = 1.0 - 0.5 ** (1.0 / half_life_days)
+    return (2.0 - gain) / gain
+
+
+@lru_cache(maxsize=16)
+def _name_rank(vendors: tuple[str, ...]) -> IntArray:
+    rank = np.empty(len(vendors), dtype=np.int64)
+    rank[sorted(range(len(vendors)), key=vendors.__getitem__)] = np.arange(len(vendors))
+    rank.flags.writeable = False
+    return rank
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def law_of_velocity(velocity: float, days: int, prior: Prior) -> tuple[float, float]:
+    """Return mean and size of the demand of `days` days."""
+    if np.isinf(prior.exposure_days):
+        return velocity * days, np.inf
+    weight = prior.shape + velocity * prior.exposure_days
+    return weight / (prior.rate + prior.exposure_days) * days, weight
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _could_be_ordered(
+    shelf: Shelf, sku: int, mean: float, size: float, days: int, holding_frac: float, leftover_frac: float, greedy: bool
+) -> bool:
+    """Return False only where the method orders nothing of the SKU, whatever the capital; it must have an offer."""
+    position = shelf.on_hand[sku] + shelf.on_order[sku]
+    if mean <= 0.0:
+        return False
+    if greedy:
+        return bool(np.floor(mean + 0.5) > position)
+    cost = shelf.unit_cost[sku]
+    holding, salvage = holding_frac * cost * days, leftover_frac * cost
+    hopeless: bool = cannot_pay(mean, size, shelf.unit_price[sku] - salvage + holding, cost - salvage + holding, position)
+    return not hopeless
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _thin_out(
+    shelf: Shelf,
+    rows: IntArray,
+    mean: FloatArray,
+    size: FloatArray,
+    review_days: int,
+    holding_frac: float,
+    leftover_frac: float,
+    greedy: bool,
+) -> IntArray:
+    """Return the places in `rows` of the SKUs that could be ordered."""
+    kept, count = np.empty(len(rows), np.int64), 0
+    for place in range(len(rows)):
+        sku = rows[place]
+        days = shelf.lead_days[shelf.offer_vendor[shelf.offer_index[sku]]] + review_days
+        kept[count] = place
+        count += _could_be_ordered(shelf, sku, mean[place], size[place], days, holding_frac, leftover_frac, greedy)
+    return kept[:count]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _first_look(shelf: Shelf, lazy: LazyVelocity, prior: Prior, longest_days: int, greedy: bool) -> IntArray:
+    """Return the SKUs that may be candidates, judged by what lies in rows of memory and is not decayed; never too few.
+
+    Decay only lowers the velocity and no window is longer, so no mean is above this one. Two passes without a branch on the data, which
+    at 170,000 SKUs would cost more in wrong guesses than the arithmetic.
+    """
+    n, count = len(shelf.unit_price), 0
+    rows = np.empty(n, np.int64)
+    for sku in range(n):
+        velocity = lazy.velocity[sku]
+        most = law_of_velocity(velocity, longest_days, prior)[0]
+        rows[count] = sku
+        count += (velocity > 0.0) & ((not greedy) | (most + 0.5 >= 1.0))
+    kept = 0
+    for place in range(count):
+        sku = rows[place]
+        most = law_of_velocity(lazy.velocity[sku], longest_days, prior)[0]
+        position = shelf.on_hand[sku] + shelf.on_order[sku]
+        rows[kept] = sku  # without an offer the cost is inf
+        kept += (shelf.unit_cost[sku] < shelf.unit_price[sku]) & ((not greedy) | (most + 0.5 >= position + 1))
+    return rows[:kept]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scan(
+    shelf: Shelf,
+    lazy: LazyVelocity,
+    prior: Prior,
+    day: int,
+    review_days: int,
+    holding_frac: float,
+    leftover_frac: float,
+    greedy: bool,
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Return the candidates' SKU indices, rising, and mean and size of their demand."""
+    longest = 0
+    for v in range(len(shelf.lead_days)):
+        longest = max(longest, shelf.lead_days[v] + review_days)
+    rows = _first_look(shelf, lazy, prior, longest, greedy)
+    count, mean, size = 0, np.empty(len(rows)), np.empty(len(rows))
+    for sku in rows:
+        offer = shelf.offer_index[sku]
+        velocity = lazy.velocity[sku] * lazy.decay[day - lazy.velocity_day[sku]]
+        days = shelf.lead_days[shelf.offer_vendor[offer]] + review_days
+        m, r = law_of_velocity(velocity, days, prior)
+        if velocity <= 0.0 or not _could_be_ordered(shelf, sku, m, r, days, holding_frac, leftover_frac, greedy):
+            continue
+        rows[count], mean[count], size[count] = sku, m, r
+        count += 1
+    return rows[:count].copy(), mean[:count].copy(), size[:count].copy()
+
+
+def scan(view: ShopView, prior: Prior, leftover_value_frac: float, *, greedy: bool) -> tuple[IntArray, CountLaw]:
+    """Return the SKU index of each candidate, rising, and the law of its demand over the protection window.
+
+    Parameters
+    ----------
+    view
+        State of the shop.
+    prior
+        Turns velocities into laws.
+    leftover_value_frac
+        As in :class:`~invpipe.arena.policies.allocation.AllocationPolicy`; only the exact method reads it.
+    greedy
+        Test for method "greedy" instead of "exact".
+    """
+    rows, mean, size = _scan(
+        shelf_of(view),
+        view.lazy_velocity,
+        prior,
+        view.day_index,
+        view.review_period_days,
+        view.holding_cost_frac_per_day,
+        leftover_value_frac,
+        greedy,
+    )
+    return rows, CountLaw(mean, size)
+
+
+def thin_out(view: ShopView, rows: IntArray, law: CountLaw, leftover_value_frac: float, *, greedy: bool) -> tuple[IntArray, CountLaw]:
+    """Return the candidates among the given SKUs, whose laws are known, and their laws; parameters as in :func:`scan`."""
+    money = (view.review_period_days, view.holding_cost_frac_per_day, leftover_value_frac)
+    places = _thin_out(shelf_of(view), rows, law.mean, law.size, *money, greedy)
+    return rows[places], law.take(places)
+
+
+def rows_of(view: ShopView, rows: IntArray, law: CountLaw, leftover_value_frac: float) -> AllocationRows:
+    """Return the allocation rows of the given SKUs, which must have an offer below their price."""
+    terms, vendor = view.offer_terms(rows), view.vendor_terms
+    cost = view.unit_cost[rows]
+    days = vendor.lead_days[terms.vendor_index] + view.review_period_days
+    return AllocationRows(
+        mean=law.mean,
+        size=law.size,
+        unit_price=view.unit_price[rows],
+        unit_cost=cost,
+        holding_cost=view.holding_cost_frac_per_day * cost * days,
+        salvage_value=leftover_value_frac * cost,
+        position_units=view.on_hand_units[rows] + view.on_order_units[rows],
+        first_lot_units=-(-terms.min_order_units // terms.pack_units) * terms.pack_units,
+        pack_units=terms.pack_units,
+        vendor=terms.vendor_index,
+        vendor_min_order_value=vendor.min_order_value,
+        vendor_rank=_name_rank(view.vendors),
+    )
