@@ -6,6 +6,7 @@ import json
 import math
 from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -14,7 +15,7 @@ from invpipe.bench import arena as bench_arena_module
 from invpipe.bench.arena import TapeSize
 from invpipe.forecast import ForecastParams
 from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
-from invpipe_tests.benchmarks import arena_reference, window_law
+from invpipe_tests.benchmarks import arena_reference, peers, window_law
 from invpipe_tests.benchmarks.prototype import Prototype
 
 
@@ -147,3 +148,16 @@ def test_extract_compares_all_ways_on_the_same_rows() -> None:
     assert [way.partition(",")[0] for way in found] == ["MariaDB"] * 4 + ["MongoDB"] * 2
     assert found["MariaDB, backfill of 3 days"]["cells"] == 60_000
     assert all(row["rows_per_second"] > 0 for row in found.values())
+
+
+def test_peers_replay_the_work_by_its_definition() -> None:
+    """Prevents a comparison on other work: the arena's fill rate is that of a plain loop over days."""
+    work = peers.Work.draw(20, 60, seed=1)
+    (row,) = [row for row in peers.compare(20, 60, 1, 1).to_dicts() if row["simulator"] == "invpipe"]
+    on_hand, pipeline, served = work.level.copy(), [np.zeros(20, dtype=np.int64)] * peers.LEAD_DAYS, 0
+    for demand in work.demand:
+        on_hand = on_hand + pipeline.pop(0)
+        sold = np.minimum(on_hand, demand)
+        on_hand, served = on_hand - sold, served + int(sold.sum())
+        pipeline.append(np.maximum(work.level - on_hand - sum(pipeline), 0))
+    assert row["fill_rate"] == pytest.approx(served / work.demand.sum(), abs=1e-12)
