@@ -187,9 +187,14 @@ class ShopHistory:
     def open(cls, directory: Path) -> ShopHistory:
         """Read a history written by :meth:`save`."""
         tables = {path.stem: pl.read_parquet(path) for path in sorted(directory.glob("*.parquet"))}
-        days = json.loads((directory / "days.json").read_text())
-        first, last = date.fromisoformat(days["first_day"]), date.fromisoformat(days["last_day"])
+        first, last = cls.stored_days(directory)
         return replace(cls.from_valid(tables), first_day=first, last_day=last)
+
+    @staticmethod
+    def stored_days(directory: Path) -> tuple[date, date]:
+        """Return first and last day of a history written by :meth:`save`, without reading it."""
+        days = json.loads((directory / "days.json").read_text())
+        return date.fromisoformat(days["first_day"]), date.fromisoformat(days["last_day"])
 
     @cached_property
     def skus(self) -> tuple[str, ...]:

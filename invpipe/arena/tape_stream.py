@@ -11,7 +11,7 @@ Limits: the orderable spans of the whole shop are held in memory; sales before t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -69,32 +69,77 @@ class DaySpan:
     demand_daily: pl.DataFrame | None = None
 
 
-def history_spans(history: ShopHistory, days_per_span: int, demand: pl.DataFrame | None = None) -> Callable[[date], Iterator[DaySpan]]:
-    """Return a reader of the history for :meth:`Tape.stream`: given a day, it yields the days from it on.
+def frame_spans(tables: Mapping[str, pl.LazyFrame | None], last_day: date, days_per_span: int) -> Callable[[date], Iterator[DaySpan]]:
+    """Return a reader of tables for :meth:`Tape.stream`: given a day, it yields the days from it on, a span in memory at a time.
 
     Parameters
     ----------
-    history
-        Shop.
+    tables
+        Tables by contract, names of the fields of :class:`DaySpan`; sales_daily must be among them.
+    last_day
+        Last day of the shop's records.
     days_per_span
         Days per span, >= 1.
-    demand
-        True demand (contract demand_daily), where it is known.
     """
+    given = {name: frame for name, frame in tables.items() if frame is not None}
 
     def spans(first: date) -> Iterator[DaySpan]:
-        while first <= history.last_day:
-            last = min(first + timedelta(days=days_per_span - 1), history.last_day)
-
-            def cut(frame: pl.DataFrame | None, first: date = first, last: date = last) -> pl.DataFrame | None:
-                day = pl.col("day") if frame is None or "day" in frame.columns else pl.col("observed_at").dt.date()
-                return None if frame is None else frame.filter(day.is_between(first, last))
-
-            sales = history.sales_daily.filter(pl.col("day").is_between(first, last))
-            yield DaySpan(first, last, sales, cut(history.page_views_daily), cut(history.offers), cut(history.stock_daily), cut(demand))
+        while first <= last_day:
+            last = min(first + timedelta(days=days_per_span - 1), last_day)
+            day = {name: pl.col("observed_at").dt.date() if name == "offers" else pl.col("day") for name in given}
+            cut = [frame.filter(day[name].is_between(first, last)) for name, frame in given.items()]
+            yield DaySpan(first, last, **dict(zip(given, pl.collect_all(cut), strict=True)))
             first = last + timedelta(days=1)
 
     return spans
+
+
+def history_spans(history: ShopHistory, days_per_span: int, demand: pl.DataFrame | None = None) -> Callable[[date], Iterator[DaySpan]]:
+    """Return the reader of a history, and of the true demand (contract demand_daily) where it is known; see :func:`frame_spans`."""
+    names = ("sales_daily", "page_views_daily", "offers", "stock_daily")
+    frames: dict[str, pl.DataFrame | None] = {name: getattr(history, name) for name in names} | {"demand_daily": demand}
+    lazy = {name: None if frame is None else frame.lazy() for name, frame in frames.items()}
+    return frame_spans(lazy, history.last_day, days_per_span)
+
+
+def stream_stored(
+    path: str | Path, history: Path, start: date, end: date, demand: pl.DataFrame | None = None, *, days_per_span: int = 28
+) -> Tape:
+    """Record the days start .. end of a stored history (:meth:`ShopHistory.save`) as :meth:`Tape.stream` does, never reading it whole.
+
+    Parameters
+    ----------
+    path
+        Directory of the tape.
+    history
+        Directory of the history.
+    start, end
+        Days of the tape, both inclusive.
+    demand
+        True demand (contract demand_daily), where it is known.
+    days_per_span
+        Days in memory at a time, >= 1.
+
+    Raises
+    ------
+    TapeError
+        As :meth:`Tape.stream`.
+    """
+    days = ShopHistory.stored_days(history)
+    names = ("sales_daily", "page_views_daily", "offers", "stock_daily")
+    stored = {name: pl.scan_parquet(history / f"{name}.parquet") for name in names if (history / f"{name}.parquet").is_file()}
+    vendors = history / "vendors.parquet"
+    return Tape.stream(
+        path,
+        frame_spans({**stored, "demand_daily": None if demand is None else demand.lazy()}, days[1], days_per_span),
+        items=pl.read_parquet(history / "items.parquet"),
+        vendors=pl.read_parquet(vendors) if vendors.is_file() else None,
+        orderable_daily=pl.read_parquet(history / "orderable_daily.parquet"),
+        start=start,
+        end=end,
+        first_day=days[0],
+        true_demand=demand is not None,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
 """Backtests: the tape of a window, the forecasts made along it, one replay per variant and lead-time seed, and their comparison."""
 
+import hashlib
+import shutil
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -11,10 +15,12 @@ import polars as pl
 from invpipe.allocation import protection_windows
 from invpipe.arena import BacktestParams, BacktestResult, SeedRuns, Tape, clairvoyant_bound, compare, run_backtest, standard_policies
 from invpipe.arena.policies import ScheduledForecast
+from invpipe.arena.tape_stream import stream_stored
 from invpipe.defs.allocation.assets import planning_params
 from invpipe.defs.common import ONE_RUN, ShopSettings, declared, known
 from invpipe.defs.forecast.assets import forecast_params
 from invpipe.defs.partitions import BASELINE, VARIANTS, Partitions
+from invpipe.defs.provenance import ArtifactStore
 from invpipe.forecast import ForecastSchedule
 from invpipe.history import ShopHistory
 from invpipe.report.charts import ablation_chart, days_chart
@@ -37,6 +43,25 @@ def backtest_params(settings: Settings, tape: Tape) -> BacktestParams:
     )
 
 
+@dataclass(frozen=True)
+class TapeBuild:
+    """A tape that is built when it is saved: beside the artifacts first, where a killed build can be taken up, then moved to its place."""
+
+    place: Path
+    history: Path
+    start: date
+    end: date
+    demand: pl.DataFrame | None
+
+    def save(self, path: Path) -> None:
+        """Build the tape and move it to `path`; what killed builds of other inputs have left is removed."""
+        self.place.parent.mkdir(parents=True, exist_ok=True)
+        stream_stored(self.place, self.history, self.start, self.end, self.demand)
+        self.place.replace(path)
+        for left in self.place.parent.glob(f".{self.place.name.rpartition('-')[0]}-*.build"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """Return the assets of the arena room."""
     by_window = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="window")
@@ -48,15 +73,22 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         **declared("arena", __file__, "backtest", kinds={"numpy"}),
     )
     def tape(
-        context: dg.AssetExecutionContext, shop_history: ShopHistory, true_demand: pl.DataFrame, settings: ShopSettings
-    ) -> dict[str, Tape]:
-        """Record the window's days as memory-mapped arrays: real demand, page views, offer changes. Replays read nothing else."""
-        windows = {window.name: window for window in settings.get().backtest.windows}
-        tapes = {}
+        context: dg.AssetExecutionContext, shop_history: Path, true_demand: pl.DataFrame, settings: ShopSettings
+    ) -> dict[str, TapeBuild]:
+        """Record the window's days as memory-mapped arrays: real demand, page views, offer changes. Replays read nothing else.
+
+        The history is streamed; a build that was killed goes on where it stopped.
+        """
+        now = settings.get()
+        windows = {window.name: window for window in now.backtest.windows}
+        known_by = [ArtifactStore.of(now).record((asset, None)) for asset in ("shop_history", "true_demand")]
+        inputs = hashlib.sha256("".join(record.content_hash for record in known_by if record).encode()).hexdigest()[:16]
+        builds = {}
         for name in context.partition_keys:
-            tapes[name] = Tape.build(shop_history, windows[name].start, windows[name].end, demand=known(true_demand))
-            context.log.info(f"tape {name}: {tapes[name].n_events} events on {tapes[name].n_days} days")
-        return tapes
+            place = now.home / "tapes" / f"{name}-{inputs}"
+            builds[name] = TapeBuild(place, shop_history, windows[name].start, windows[name].end, known(true_demand))
+            context.log.info(f"tape {name}: {windows[name].start} to {windows[name].end}")
+        return builds
 
     @dg.asset(
         partitions_def=partitions.window,
