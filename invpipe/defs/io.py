@@ -20,7 +20,8 @@ input is read once in full to check it, then scanned. An object may map its file
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args, get_origin
@@ -72,7 +73,7 @@ class PartitionStream:
         Pairs (partition key, object). Every key of the run has to come; one that comes again takes the place of what came before.
     """
 
-    parts: Iterator[tuple[str, Any]]
+    parts: Generator[tuple[str, Any], None, None]
 
 
 class Saveable(Protocol):
@@ -299,11 +300,12 @@ def _by_partition(context: dg.OutputContext, obj: Any) -> Iterator[tuple[str | N
 def _streamed(asset_key: str, keys: list[str], stream: PartitionStream) -> Iterator[tuple[str, Any]]:
     """Pass the parts on; refuse one that was not asked for at once, and missing ones at the end."""
     done: dict[str, None] = {}
-    for key, part in stream.parts:
-        if key not in keys:
-            _refuse_other_partitions(asset_key, [*done], {**done, key: None})
-        yield key, part
-        done[key] = None
+    with closing(stream.parts) as parts:  # also where a part cannot be written: the stream may hold a connection
+        for key, part in parts:
+            if key not in keys:
+                _refuse_other_partitions(asset_key, [*done], {**done, key: None})
+            yield key, part
+            done[key] = None
     _refuse_other_partitions(asset_key, keys, done)
 
 

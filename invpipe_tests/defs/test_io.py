@@ -281,11 +281,11 @@ def test_a_stream_has_to_hold_the_runs_partitions(materialize: Materialize) -> N
 
     @dg.asset(code_version="1", partitions_def=FOLDS, backfill_policy=dg.BackfillPolicy.single_run())
     def short() -> PartitionStream:
-        return PartitionStream(iter([(first, pl.DataFrame({"n": [1]}))]))
+        return PartitionStream(part for part in [(first, pl.DataFrame({"n": [1]}))])
 
     @dg.asset(code_version="1", partitions_def=FOLDS, backfill_policy=dg.BackfillPolicy.single_run())
     def foreign() -> PartitionStream:
-        return PartitionStream(iter([("other", pl.DataFrame({"n": [1]}))]))
+        return PartitionStream(part for part in [("other", pl.DataFrame({"n": [1]}))])
 
     with pytest.raises(ProvenanceError, match=f"partitions returned for short are not the {len(keys)} of the run: {len(keys) - 1} missing"):
         materialize([short], keys[0], keys[-1])

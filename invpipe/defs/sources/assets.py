@@ -6,7 +6,7 @@ They come from the embedded shop or from the shop's own databases, as the settin
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Any, Protocol
@@ -156,7 +156,7 @@ def source_assets(partitions: Partitions, settings: Settings) -> list[dg.AssetsD
 
 def _told(
     context: dg.AssetExecutionContext, table: str, parts: Iterator[tuple[date, Typed]], n_days: int
-) -> Iterator[tuple[str, pl.DataFrame]]:
+) -> Generator[tuple[str, pl.DataFrame], None, None]:
     """Pass the days on, saying how far the table is and what could not be read."""
     done = rows = 0
     said = time.monotonic()

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -201,7 +201,7 @@ class MariaDBReader:
         with self._snapshot(table) as connection:
             return self._read(connection, bind(query, {}, table=table, backslash_escapes=_backslash_escapes(connection)), table)
 
-    def spans(self, query: str, spans: Iterable[Values], *, table: str) -> Iterator[TextFrame]:
+    def spans(self, query: str, spans: Iterable[Values], *, table: str) -> Generator[TextFrame, None, None]:
         """Yield the rows of each span of days, all out of one snapshot; close the iterator to give up.
 
         Parameters

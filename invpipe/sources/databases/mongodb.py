@@ -17,7 +17,7 @@ Limits: rows lie in documents, or in one array of each document, not in an array
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -206,7 +206,7 @@ class MongoDBReader:
         with self._reading(mapping, wanted) as reading:
             return reading.rows(None)
 
-    def spans(self, mapping: CollectionMapping, wanted: Mapping[str, pl.DataType], spans: Iterable[Span]) -> Iterator[Typed]:
+    def spans(self, mapping: CollectionMapping, wanted: Mapping[str, pl.DataType], spans: Iterable[Span]) -> Generator[Typed, None, None]:
         """Yield the rows of each half-open span [start, end) of the time field, in UTC, all from one snapshot where there are snapshots.
 
         Parameters

@@ -262,10 +262,13 @@ class DatabaseShop:
     def _read(self, table: str, mapped: TableSettings, spans: list[Span]) -> Generator[Typed, None, None]:
         if mapped.sql is not None:
             texts = self.mariadb.spans(mapped.sql, [span.values for span in spans], table=table)
-            yield from map(partial(_typed_as_given, table), texts)
+            with closing(texts):  # else the traceback of an error would keep the snapshot, and its locks, open
+                yield from map(partial(_typed_as_given, table), texts)
         else:
             bounds = [(span.start, span.end) for span in spans]
-            yield from self.mongodb.spans(self.collection(table, mapped), collection_types(table, mapped), bounds)
+            reads = self.mongodb.spans(self.collection(table, mapped), collection_types(table, mapped), bounds)
+            with closing(reads):
+                yield from reads
 
 
 def collection_types(table: str, mapped: TableSettings) -> Types:
