@@ -3,6 +3,7 @@
 `materialise` runs one job for what is stale and says what it re-used, judged by the provenance records of the artifacts.
 """
 
+import fcntl
 import logging
 import os
 import shutil
@@ -44,7 +45,18 @@ def prepare_home(home: Path) -> Path:
     shutil.copyfile(found[0], dagster_home / "dagster.yaml")
     os.environ["INVPIPE_HOME"] = str(home.absolute())
     os.environ["DAGSTER_HOME"] = str(dagster_home)
+    _make_storage(dagster_home)
     return dagster_home
+
+
+def _make_storage(dagster_home: Path) -> None:
+    """Let Dagster make its databases once: of two processes that start together on a new home, one would find half of them and die."""
+    made = dagster_home / ".storage-made"
+    with (dagster_home / ".storage-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            with dg.DagsterInstance.from_config(str(dagster_home)):
+                made.touch()
 
 
 class _ProgressHandler(logging.Handler):
