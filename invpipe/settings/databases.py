@@ -81,6 +81,11 @@ class TableSettings(Section):
 
     _zone = field_validator("time_zone")(lambda name: None if name is None else _known_zone(name))
 
+    @property
+    def place(self) -> str:
+        """Where the table comes from, in words."""
+        return "query of MariaDB" if self.sql is not None else f"collection {self.collection} of MongoDB"
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.sql is None) == (self.collection is None):
@@ -125,30 +130,12 @@ class TablesSettings(Section):
             raise ValueError(msg)
 
 
-class _Connection(Section):
-    """What both databases have in common.
+class _Login(Section):
+    """A user and its password, from the environment or from a file that only the user of the pipeline can read."""
 
-    Parameters
-    ----------
-    host, port, user, database
-        Where and as whom; a user that may only read is enough.
-    password, password_file
-        The password comes from the environment, or from a file that only the user of the pipeline can read.
-    tls, tls_ca
-        Encrypt and check the server's certificate; file of the authority that signed it, without it the system's.
-    connect_timeout_s, read_timeout_s
-        Longest wait for a connection, and for the next bytes of an answer, seconds.
-    """
-
-    host: str = "127.0.0.1"
     user: str = ""
     password: SecretStr | None = None
     password_file: Path | None = None
-    database: str = ""
-    tls: bool = False
-    tls_ca: Path | None = None
-    connect_timeout_s: Seconds = 10
-    read_timeout_s: Seconds = 4000
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
@@ -168,6 +155,29 @@ class _Connection(Section):
         if self.password_file is not None:
             return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
         return "" if self.password is None else self.password.get_secret_value()
+
+
+class _Connection(_Login):
+    """What both databases have in common.
+
+    Parameters
+    ----------
+    host, port, user, database
+        Where and as whom; a user that may only read is enough.
+    password, password_file
+        The password comes from the environment, or from a file that only the user of the pipeline can read.
+    tls, tls_ca
+        Encrypt and check the server's certificate; file of the authority that signed it, without it the system's.
+    connect_timeout_s, read_timeout_s
+        Longest wait for a connection, and for the next bytes of an answer, seconds.
+    """
+
+    host: str = "127.0.0.1"
+    database: str = ""
+    tls: bool = False
+    tls_ca: Path | None = None
+    connect_timeout_s: Seconds = 10
+    read_timeout_s: Seconds = 4000
 
 
 class MariaDBSettings(_Connection):
@@ -223,7 +233,7 @@ class ExtractSettings(Section):
     retry_wait_s: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
 
-class ProposalSettings(Section):
+class ProposalSettings(_Login):
     """Order plans written back to MariaDB.
 
     Parameters
@@ -238,12 +248,3 @@ class ProposalSettings(Section):
 
     write: bool = False
     table: str = Field(default="invpipe_order_proposals", pattern=r"^[A-Za-z0-9_]{1,64}$")
-    user: str = ""
-    password: SecretStr | None = None
-    password_file: Path | None = None
-
-    def secret(self) -> str:
-        """Return the password, empty without one."""
-        if self.password_file is not None:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        return "" if self.password is None else self.password.get_secret_value()

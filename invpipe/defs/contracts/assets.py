@@ -31,9 +31,8 @@ _QUARANTINE = {
     "quarantine": dg.AssetOut(description="Rows that broke a contract: table, rules, the row as JSON.", **_DECLARED),
     "quarantine_counts": dg.AssetOut(
         description="Failed rows per table and rule, with an example and the table's rows.",
-        **declared(
-            "contracts", __file__, "source", "tables", "quarantine_threshold_frac"
-        ),  # a new threshold is held against the tables again
+        # a new threshold is held against the tables again
+        **declared("contracts", __file__, "source", "tables", "quarantine_threshold_frac"),
     ),
 }
 _DAYS = {f"raw_{name}": dg.AssetIn(metadata={"allow_missing_partitions": True}) for name in DAILY_TABLES}

@@ -71,7 +71,7 @@ class EmbeddedSource:
 
     def whole(self, table: str) -> Typed:
         """Return the items or the vendors."""
-        return Typed(getattr(self.tables, table), pl.DataFrame())
+        return Typed(getattr(self.tables, table))
 
     def days(self, table: str, days: Sequence[date]) -> Iterator[tuple[date, Typed]]:
         """Yield the rows of each day."""
@@ -112,7 +112,7 @@ def description(table: str, settings: Settings) -> str:
     mapped = settings.tables.mapped.get(table)
     if mapped is None:
         return f"{DESCRIPTIONS[table]} Not mapped: no rows."
-    return f"{DESCRIPTIONS[table]} From {'a query of MariaDB' if mapped.sql else f'collection {mapped.collection} of MongoDB'}."
+    return f"{DESCRIPTIONS[table]} From a {mapped.place}."
 
 
 def source_assets(partitions: Partitions, settings: Settings) -> list[dg.AssetsDefinition]:

@@ -81,14 +81,6 @@ def day_to_check(settings: Settings, day: date | None) -> date:
     return chosen
 
 
-@dataclass
-class _Keys:
-    """Keys of the catalogue tables, as far as they could be read."""
-
-    skus: pl.Series | None = None
-    vendors: pl.Series | None = None
-
-
 @dataclass(frozen=True)
 class SourceCheck:
     """Checks the mapped tables of a shop with databases.
@@ -106,15 +98,14 @@ class SourceCheck:
     settings: Settings
     day: date
     log: Callable[[str], object]
-    _keys: _Keys = field(default_factory=_Keys)
+    _known: dict[str, pl.Series] = field(default_factory=dict)  # keys of the catalogue tables, as far as they could be read
 
     def tables(self) -> Iterator[TableCheck]:
         """Yield one check per mapped table, catalogues first; an error of one table does not end the others."""
         once = self.settings.model_copy(update={"extract": self.settings.extract.model_copy(update={"retries": 0})})
         shop = DatabaseShop(once, self.log)
         for table, mapped in self.settings.tables.mapped.items():
-            place = "query of MariaDB" if mapped.sql is not None else f"collection {mapped.collection} of MongoDB"
-            check = TableCheck(table, place)
+            check = TableCheck(table, mapped.place)
             try:
                 yield self._whole(shop, check) if CONTRACTS[table].dated_by is None else self._daily(shop, check, mapped)
             except (InvpipeError, OSError) as error:
@@ -123,10 +114,7 @@ class SourceCheck:
     def _whole(self, shop: DatabaseShop, check: TableCheck) -> TableCheck:
         began = time.perf_counter()
         read = shop.whole(check.table)
-        if check.table == "items":
-            self._keys.skus = read.frame["sku"]
-        if check.table == "vendors":
-            self._keys.vendors = read.frame["vendor"]
+        self._known[check.table] = read.frame.to_series()
         rows = len(read.frame)
         seconds = time.perf_counter() - began
         failures = self._failures(check.table, read)
@@ -161,8 +149,8 @@ class SourceCheck:
             f"{row['count']:,} values of {row['column']} ({row['database_type']}) cannot be read, first {row['example']}"
             for row in read.unreadable.iter_rows(named=True)
         ]
-        vendors = self._keys.vendors if "vendors" in self.settings.tables.mapped else None
-        held = validate_table(table, read.frame, as_of=self.day, skus=self._keys.skus, vendors=vendors, source="check-sources")
+        skus, vendors = self._known.get("items"), self._known.get("vendors")
+        held = validate_table(table, read.frame, as_of=self.day, skus=skus, vendors=vendors, source="check-sources")
         broken = [
             f"{row['failed_rows']:,} of {row['total_rows']:,} rows break {row['rule']}, first {row['example']}"
             for row in held.counts.iter_rows(named=True)

@@ -80,8 +80,6 @@ class MariaDBParams:
         Longest silence of the server before the connection counts as lost, seconds; above `statement_timeout_s`.
     statement_timeout_s
         Longest time one query may take on the server, seconds (``max_statement_time``).
-    retries, retry_wait_s
-        For `invpipe.sources.databases.retries.with_retries`: tries after the first one, and the wait before the first of them, seconds.
     reader
         ``bulk`` or ``pymysql``; both give the same text.
     session_time_zone
@@ -98,8 +96,6 @@ class MariaDBParams:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 900.0
     statement_timeout_s: float = 600.0
-    retries: int = 3
-    retry_wait_s: float = 2.0
     reader: ReaderKind = "bulk"
     session_time_zone: str = "+00:00"
 

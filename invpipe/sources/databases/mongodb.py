@@ -86,8 +86,6 @@ class MongoDBParams:
         How long one query may take on the server. The connection counts as lost `connect_timeout_s` later.
     batch_documents
         Documents the server sends at once.
-    retries, retry_wait_s
-        For `invpipe.sources.databases.retries.with_retries`, by whoever consumes the reading.
     reader
         "bulk" decodes whole batches in compiled code; "pymongo" document by document in Python, some thirty times slower, with the
         same result.
@@ -104,8 +102,6 @@ class MongoDBParams:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 300.0
     batch_documents: int = 20_000
-    retries: int = 3
-    retry_wait_s: float = 2.0
     reader: Literal["bulk", "pymongo"] = "bulk"
 
     def client(self) -> MongoClient[Document]:

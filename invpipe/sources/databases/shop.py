@@ -24,6 +24,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cached_property, partial
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -116,9 +117,8 @@ class DatabaseShop:
         """
         mapped = self.settings.tables.mapped.get(table)
         if mapped is None:
-            return Typed(empty_table(table), pl.DataFrame())
-        extract = self.settings.extract
-        read = with_retries(lambda: self._whole(table, mapped), retries=extract.retries, wait_s=extract.retry_wait_s, log=self.log)
+            return Typed(empty_table(table))
+        read = with_retries(lambda: self._whole(table, mapped), **self._retries)
         return Typed(read.frame.sort(pl.all(), nulls_last=True), read.unreadable)
 
     def days(self, table: str, days: Sequence[date]) -> Iterator[tuple[date, Typed]]:
@@ -131,16 +131,17 @@ class DatabaseShop:
         """
         mapped = self.settings.tables.mapped.get(table)
         if mapped is None:
-            yield from ((day, Typed(empty_table(table), pl.DataFrame())) for day in sorted(days))
+            yield from ((day, Typed(empty_table(table))) for day in sorted(days))
             return
         spans = self.spans(table, mapped, days)
-        extract = self.settings.extract
-        yield from started_anew(
-            lambda: self._days(table, mapped, spans), retries=extract.retries, wait_s=extract.retry_wait_s, log=self.log
-        )
+        yield from started_anew(lambda: self._days(table, mapped, spans), **self._retries)
 
     def spans(self, table: str, mapped: TableSettings, days: Sequence[date]) -> list[Span]:
         """Return the spans that one query each reads."""
+        return [self.span(table, mapped, first, last) for first, last in runs_of_days(days, self.settings.extract.days_per_query)]
+
+    def span(self, table: str, mapped: TableSettings, first: date, last: date) -> Span:
+        """Return days of the shop with the times that bound them in the table's zone."""
         shift = DAY if table == "stock_daily" else timedelta(0)
         opening = self.settings.shop.opening_time if table == "stock_daily" else time(0)
         zone = self.zone(mapped)
@@ -149,12 +150,16 @@ class DatabaseShop:
         def there(day: date) -> datetime:
             return datetime.combine(day, opening, tzinfo=shop).astimezone(zone).replace(tzinfo=None)
 
-        runs = runs_of_days(days, self.settings.extract.days_per_query)
-        return [Span(first, last, there(first - shift), there(last - shift + DAY)) for first, last in runs]
+        return Span(first, last, there(first - shift), there(last - shift + DAY))
 
     def zone(self, mapped: TableSettings) -> ZoneInfo:
         """Return the zone of a table's times."""
         return ZoneInfo(mapped.time_zone or (self.settings.mariadb.time_zone if mapped.sql is not None else "UTC"))
+
+    @property
+    def _retries(self) -> dict[str, Any]:
+        """How reading and writing is tried again after a lost connection."""
+        return {"retries": self.settings.extract.retries, "wait_s": self.settings.extract.retry_wait_s, "log": self.log}
 
     @cached_property
     def mariadb(self) -> MariaDBReader:
@@ -162,7 +167,7 @@ class DatabaseShop:
         return MariaDBReader(self._mariadb(self.settings.mariadb.user, self.settings.mariadb.secret()))
 
     def _mariadb(self, user: str, password: str) -> MariaDBParams:
-        s, extract = self.settings.mariadb, self.settings.extract
+        s = self.settings.mariadb
         return MariaDBParams(
             host=s.host,
             port=s.port,
@@ -174,8 +179,6 @@ class DatabaseShop:
             connect_timeout_s=s.connect_timeout_s,
             read_timeout_s=s.read_timeout_s,
             statement_timeout_s=s.statement_timeout_s,
-            retries=extract.retries,
-            retry_wait_s=extract.retry_wait_s,
             reader=s.reader,
             session_time_zone="+00:00" if s.time_zone == "UTC" else s.time_zone,
         )
@@ -188,20 +191,15 @@ class DatabaseShop:
         SourceError
             The server refuses, or the table has other columns.
         """
-        own, extract = self.settings.proposals, self.settings.extract
-        reader = self.settings.mariadb
-        params = self._mariadb(own.user, own.secret()) if own.user else self._mariadb(reader.user, reader.secret())
-        return with_retries(
-            lambda: write_proposals(params, own.table, day, lines),
-            retries=extract.retries,
-            wait_s=extract.retry_wait_s,
-            log=self.log,
-        )
+        own = self.settings.proposals
+        login = own if own.user else self.settings.mariadb
+        params = self._mariadb(login.user, login.secret())
+        return with_retries(lambda: write_proposals(params, own.table, day, lines), **self._retries)
 
     @cached_property
     def mongodb(self) -> MongoDBReader:
         """Reader of the MongoDB database."""
-        s, extract = self.settings.mongodb, self.settings.extract
+        s = self.settings.mongodb
         params = MongoDBParams(
             host=s.host,
             port=s.port,
@@ -213,16 +211,12 @@ class DatabaseShop:
             tls_ca=s.tls_ca,
             connect_timeout_s=s.connect_timeout_s,
             read_timeout_s=s.read_timeout_s,
-            retries=extract.retries,
-            retry_wait_s=extract.retry_wait_s,
         )
         return MongoDBReader(params, self.log)
 
     def extent(self, table: str, mapped: TableSettings, first_day: date, last_day: date) -> Extent:
         """Return how many rows a daily table has from first to last day, counted by the database."""
-        whole = self.settings.model_copy(update={"extract": self.settings.extract.model_copy(update={"days_per_query": 100_000})})
-        days = [first_day + k * DAY for k in range((last_day - first_day).days + 1)]
-        (span,) = DatabaseShop(whole, self.log).spans(table, mapped, days)
+        span = self.span(table, mapped, first_day, last_day)
         if mapped.sql is None:
             return self.mongodb.extent(self.collection(table, mapped), collection_types(table, mapped), (span.start, span.end))
         rows = "FROM (\n" + mapped.sql.strip().rstrip(";") + "\n) AS q"

@@ -22,7 +22,7 @@ column of dates one that has changed its type.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ class Typed:
     """
 
     frame: pl.DataFrame
-    unreadable: pl.DataFrame
+    unreadable: pl.DataFrame = field(default_factory=UNREADABLE_SCHEMA.to_frame)
 
 
 @dataclass(frozen=True)

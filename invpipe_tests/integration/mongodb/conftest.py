@@ -37,8 +37,6 @@ def reader_of(server: ThrowAwayMongoDB) -> MongoDBParams:
         database=DATABASE,
         connect_timeout_s=2.0,
         read_timeout_s=20.0,
-        retries=5,
-        retry_wait_s=0.3,
     )
 
 

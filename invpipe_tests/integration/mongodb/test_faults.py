@@ -132,7 +132,7 @@ def test_server_restarted_is_read_again_from_the_start(shop: ThrowAwayMongoDB) -
                 restart.start()
         return heights
 
-    heights = with_retries(work, retries=params.retries, wait_s=params.retry_wait_s, log=logged.append)
+    heights = with_retries(work, retries=5, wait_s=0.3, log=logged.append)
     restart.join()
     assert heights == [ROWS_PER_DAY] * 5
     assert logged
