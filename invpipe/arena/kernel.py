@@ -347,6 +347,19 @@ def lines_are_allowed(
     return value <= capital_bound
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _await_arrival(state: State, log: OrderLog, order: int) -> None:
+    """Append an order to those that arrive on its day; one that arrives after the tape waits for nothing."""
+    log.next[order] = NO_ORDER
+    arrival = log.arrival_day[order]
+    if arrival < len(state.arrival_head):
+        if state.arrival_head[arrival] == NO_ORDER:
+            state.arrival_head[arrival] = order
+        else:
+            log.next[state.arrival_tail[arrival]] = order
+        state.arrival_tail[arrival] = order
+
+
 @njit(cache=True, nogil=True)
 def place(
     tape: TapeArrays, state: State, log: OrderLog, law: Law, n_orders: int, day: int, sku_index: Int64Array, order_units: Int64Array
@@ -374,13 +387,7 @@ def place(
         log.units[n_orders] = units
         log.unit_cost[n_orders] = cost
         log.arrival_day[n_orders] = arrival
-        log.next[n_orders] = NO_ORDER
-        if arrival < len(state.arrival_head):
-            if state.arrival_head[arrival] == NO_ORDER:
-                state.arrival_head[arrival] = n_orders
-            else:
-                log.next[state.arrival_tail[arrival]] = n_orders
-            state.arrival_tail[arrival] = n_orders
+        _await_arrival(state, log, n_orders)
         n_orders += 1
         state.on_order[sku] += units
         state.total_units[1] += units
@@ -399,7 +406,6 @@ def drop_arrived(state: State, log: OrderLog, n_orders: int, day: int) -> int:
 
     For runs whose orders nobody reads: the log then holds what is on the way, instead of all orders of years.
     """
-    n_days = len(state.arrival_head)
     state.arrival_head[day + 1 :] = NO_ORDER
     state.arrival_tail[day + 1 :] = NO_ORDER
     kept = 0
@@ -413,13 +419,7 @@ def drop_arrived(state: State, log: OrderLog, n_orders: int, day: int) -> int:
         log.units[kept] = log.units[order]
         log.unit_cost[kept] = log.unit_cost[order]
         log.arrival_day[kept] = arrival
-        log.next[kept] = NO_ORDER
-        if arrival < n_days:
-            if state.arrival_head[arrival] == NO_ORDER:
-                state.arrival_head[arrival] = kept
-            else:
-                log.next[state.arrival_tail[arrival]] = kept
-            state.arrival_tail[arrival] = kept
+        _await_arrival(state, log, kept)
         kept += 1
     return kept
 
