@@ -27,7 +27,7 @@ KERNEL = Path(kernel.__file__)
 #: What a day runs through, in the order of the day.
 DAY_LOOP = (
     "advance", "_apply_deltas", "_scan_offers", "_receive", "_charge_holding", "_sell", "_move_velocity", "_estimate_lost",
-    "capital_available", "close_day", "lines_are_allowed", "place", "velocity_now",
+    "capital_available", "close_day", "lines_are_allowed", "place", "_await_arrival", "velocity_now",
 )  # fmt: skip
 #: Calls that make arrays or Python objects.
 ALLOCATING = {
