@@ -1,4 +1,4 @@
-"""The `invpipe` command: demo, ui, graph, check-sources, bench."""
+"""The `invpipe` command: demo, ui, graph, check-sources, sweep, bench."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check-sources", help="look at every table of your databases before the first extract; writes nothing")
     check.add_argument("--day", type=date.fromisoformat, help="day to read (default: yesterday in the shop's time zone)")
     check.add_argument("--json", action="store_true", help="print what was found as JSON")
-    for command in (demo, ui, graph, check):
+    sweep = commands.add_parser("sweep", help="try the policies of the settings on a recorded tape and print the best variants")
+    sweep.add_argument("--window", help="backtest window (default: the first one of the settings)")
+    sweep.add_argument("--trials", type=int, help="search each policy's parameters with Optuna, so many trials (default: the whole grid)")
+    sweep.add_argument("--rows", type=int, default=10, help="variants to print (default: 10)")
+    for command in (demo, ui, graph, check, sweep):
         command.add_argument("--home", type=Path, help="directory of all state (default: INVPIPE_HOME, else .invpipe)")
     bench = commands.add_parser("bench", help="measure speed on fixed, seeded work", add_help=False)
     bench.add_argument("rest", nargs=argparse.REMAINDER)
@@ -49,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return open_ui(home, args.host, args.port)
         if args.command == "check-sources":
             return check_sources(home, args.day, as_json=args.json)
+        if args.command == "sweep":
+            return run_sweep(home, args.window, args.trials, args.rows)
         return print_graph(home)
     except InvpipeError as error:
         print(f"invpipe: {type(error).__name__}: {error}", file=sys.stderr)
@@ -89,6 +95,15 @@ def print_graph(home: Path) -> int:
     from invpipe.defs.graph import mermaid
 
     print(mermaid(build_definitions(str(home))))
+    return 0
+
+
+def run_sweep(home: Path, window: str | None, n_trials: int | None, shown_rows: int) -> int:
+    """Sweep the tape of a window that lies in the home and print the best variants."""
+    settings = Settings.load(home)
+    from invpipe.defs.sweep.command import sweep_window  # heavy imports after the quick checks
+
+    sweep_window(settings, window, n_trials, shown_rows, say=lambda line: print(line, flush=True))
     return 0
 
 

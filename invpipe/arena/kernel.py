@@ -14,6 +14,9 @@ Definitions, per SKU, on day d:
   velocity, never revenue;
 - holding cost of a day = rate * value of stock at its end. Per SKU it is charged per stretch of days on which its stock did not change.
 
+Helpers that are inlined into a loop take the arrays they touch, not the whole state: for a tuple of arrays the compiler may count
+references of each array at every turn, which made :func:`place` four times as slow.
+
 Limits: one selling price per SKU; orders arrive whole; several orders of one SKU arriving on one day enter the average in order of
 placement. The readable twin is ``invpipe_tests/oracles/arena.py``; both agree to the last bit, so every sum here runs in the order of the
 events.
@@ -131,14 +134,16 @@ class OrderLog(NamedTuple):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _scan_offers(tape: TapeArrays, state: State, sku: int) -> None:
+def _scan_offers(
+    offer_start: Int64Array, unit_cost: FloatArray, in_stock: Int8Array, best_offer: Int64Array, best_cost: FloatArray, sku: int
+) -> None:
     """Set the cheapest in-stock offer of a SKU from all its offers; ties go to the lowest offer index."""
     best, cost = -1, np.inf
-    for offer in range(tape.offer_start[sku], tape.offer_start[sku + 1]):
-        if state.offer_in_stock[offer] == 1 and state.offer_unit_cost[offer] < cost:
-            best, cost = offer, state.offer_unit_cost[offer]
-    state.best_offer[sku] = best
-    state.best_cost[sku] = cost
+    for offer in range(offer_start[sku], offer_start[sku + 1]):
+        if in_stock[offer] == 1 and unit_cost[offer] < cost:
+            best, cost = offer, unit_cost[offer]
+    best_offer[sku] = best
+    best_cost[sku] = cost
 
 
 @njit(cache=True, nogil=True)
@@ -147,7 +152,7 @@ def start_run(tape: TapeArrays, state: State, law: Law) -> None:
     for sku in range(len(tape.unit_price)):
         state.total_units[0] += state.on_hand[sku]
         state.total_value[0] += state.on_hand[sku] * state.book_money[sku, AVERAGE_COST]
-        _scan_offers(tape, state, sku)
+        _scan_offers(tape.offer_start, state.offer_unit_cost, state.offer_in_stock, state.best_offer, state.best_cost, sku)
     for row in range(len(tape.prior_sales_sku)):
         _move_velocity(state, law, tape.prior_sales_sku[row], -tape.prior_sales_age_days[row], float(tape.prior_sales_units[row]))
 
@@ -209,7 +214,7 @@ def _apply_deltas(tape: TapeArrays, state: State, day: int) -> None:
         best_offer[sku] = offer if wins else best
         best_cost[sku] = cost if wins else least
     for place in range(dearer):
-        _scan_offers(tape, state, noted[place])
+        _scan_offers(tape.offer_start, unit_cost, in_stock, best_offer, best_cost, noted[place])
 
 
 @njit(cache=True, nogil=True)
@@ -348,16 +353,15 @@ def lines_are_allowed(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _await_arrival(state: State, log: OrderLog, order: int) -> None:
+def _await_arrival(head: Int64Array, tail: Int64Array, following: Int64Array, order: int, arrival: int) -> None:
     """Append an order to those that arrive on its day; one that arrives after the tape waits for nothing."""
-    log.next[order] = NO_ORDER
-    arrival = log.arrival_day[order]
-    if arrival < len(state.arrival_head):
-        if state.arrival_head[arrival] == NO_ORDER:
-            state.arrival_head[arrival] = order
+    following[order] = NO_ORDER
+    if arrival < len(head):
+        if head[arrival] == NO_ORDER:
+            head[arrival] = order
         else:
-            log.next[state.arrival_tail[arrival]] = order
-        state.arrival_tail[arrival] = order
+            following[tail[arrival]] = order
+        tail[arrival] = order
 
 
 @njit(cache=True, nogil=True)
@@ -387,7 +391,7 @@ def place(
         log.units[n_orders] = units
         log.unit_cost[n_orders] = cost
         log.arrival_day[n_orders] = arrival
-        _await_arrival(state, log, n_orders)
+        _await_arrival(state.arrival_head, state.arrival_tail, log.next, n_orders, arrival)
         n_orders += 1
         state.on_order[sku] += units
         state.total_units[1] += units
@@ -419,7 +423,7 @@ def drop_arrived(state: State, log: OrderLog, n_orders: int, day: int) -> int:
         log.units[kept] = log.units[order]
         log.unit_cost[kept] = log.unit_cost[order]
         log.arrival_day[kept] = arrival
-        _await_arrival(state, log, kept)
+        _await_arrival(state.arrival_head, state.arrival_tail, log.next, kept, arrival)
         kept += 1
     return kept
 

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[int, Field(ge=1)]
+SweptPolicy = Literal[
+    "ewma_greedy", "ewma_lp", "ewma_marginal", "forecast_greedy", "forecast_lp", "forecast_marginal",
+    "gamma_poisson_greedy", "gamma_poisson_lp", "gamma_poisson_marginal", "ss", "base_stock",
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -172,9 +176,15 @@ class SweepSettings(Section):
     Parameters
     ----------
     policies
-        Policies of the sweep: law of demand and method.
+        Policies of the sweep: law of demand and method, "ss" or "base_stock". Each is tried with the parameters it has.
     leftover_value_frac
-        Values of `planning.leftover_value_frac` to try.
+        Values of `planning.leftover_value_frac` to try; "ss" and "base_stock" do not have it.
+    safety_factor
+        Standard deviations above the mean to try for "ss" and "base_stock".
+    cover_days
+        Days of demand between s and S to try for "ss".
+    exposure_frac
+        Shares of the velocity's days to try for the gamma-Poisson law.
     review_period_days
         Review periods to try, days; empty tries that of `planning` alone, the only one there are forecasts for.
     stockout_penalty_frac
@@ -185,18 +195,19 @@ class SweepSettings(Section):
         How many seeds of lead-time noise each variant is replayed with.
     """
 
-    policies: tuple[Literal["ewma_greedy", "ewma_lp", "ewma_marginal", "forecast_greedy", "forecast_lp", "forecast_marginal"], ...] = (
-        "ewma_greedy",
-        "ewma_marginal",
-        "forecast_marginal",
-    )
+    policies: tuple[SweptPolicy, ...] = ("ewma_greedy", "ewma_marginal", "forecast_marginal")
     leftover_value_frac: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.8, 0.9, 0.95)
+    safety_factor: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (0.5, 1.0, 1.5)
+    cover_days: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (7.0, 14.0, 28.0)
+    exposure_frac: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (1.0,)
     review_period_days: tuple[Days, ...] = ()
     stockout_penalty_frac: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (0.1, 0.25, 0.5, 1.0)
     capital_limit_frac: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.75, 1.0, 1.25, 2.0)
     lead_time_seeds: int = Field(default=1, ge=1)
 
-    @field_validator("policies", "leftover_value_frac", "stockout_penalty_frac", "capital_limit_frac")
+    @field_validator(
+        "policies", "leftover_value_frac", "safety_factor", "cover_days", "exposure_frac", "stockout_penalty_frac", "capital_limit_frac"
+    )
     @classmethod
     def _not_empty(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if not values:
@@ -204,7 +215,10 @@ class SweepSettings(Section):
             raise ValueError(msg)
         return values
 
-    @field_validator("leftover_value_frac", "review_period_days", "stockout_penalty_frac", "capital_limit_frac")
+    @field_validator(
+        *("leftover_value_frac", "safety_factor", "cover_days", "exposure_frac"),
+        *("review_period_days", "stockout_penalty_frac", "capital_limit_frac"),
+    )
     @classmethod
     def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if list(values) != sorted(set(values)):
@@ -219,7 +233,7 @@ class SweepSettings(Section):
             msg = f"policies are {list(self.policies)}; give each once"
             raise ValueError(msg)
         if self.review_period_days and needing:
-            msg = f"review_period_days is swept with {needing[0]!r}, whose forecasts are for one review period; sweep ewma policies only"
+            msg = f"review_period_days is swept with {needing[0]!r}, whose forecasts are for one review period; leave those policies out"
             raise ValueError(msg)
         return self
 

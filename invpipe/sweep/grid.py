@@ -163,4 +163,4 @@ def trials_frame(trials: Sequence[Trial], **first: Sequence[Any]) -> pl.DataFram
         "seconds": [sum(run.seconds for run in trial.runs) for trial in trials],
         "peak_private_mb": [largest(trial) for trial in trials],
     }
-    return pl.DataFrame([pl.Series(name, values, strict=False) for name, values in columns.items()]).cast({"peak_private_mb": pl.Float64})
+    return pl.DataFrame([pl.Series(name, values, strict=False) for name, values in columns.items()]).cast({pl.Null: pl.Float64})

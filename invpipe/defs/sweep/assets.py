@@ -10,8 +10,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from invpipe.arena import AllocationPolicy, DemandSource, EwmaForecast, ScheduledForecast, Tape
-from invpipe.arena.policies import METHODS
+from invpipe.arena import ScheduledForecast, Tape
 from invpipe.defs.arena.assets import backtest_params
 from invpipe.defs.common import ONE_RUN, ShopSettings, declared
 from invpipe.defs.partitions import Partitions
@@ -20,7 +19,7 @@ from invpipe.report.images import png_markdown
 from invpipe.report.sweep_charts import frontier_chart, frontier_table, sweep_chart
 from invpipe.report.tables import markdown
 from invpipe.settings import Settings
-from invpipe.sweep import MEASURED, PolicyMaker, Value, lambda_frontier, progress_lines, run_sweep
+from invpipe.sweep import MEASURED, PARAMETERS, Value, lambda_frontier, named_space, policy_maker, progress_lines, run_sweep
 
 #: Columns of the sweep shown in the UI, after the swept parameters.
 SHOWN = ("profit", "fill_rate", "capital_used_mean", "order_lines", "ending_stock_value")
@@ -33,15 +32,15 @@ def store_of(settings: Settings) -> Path:
     return settings.home / "sweeps"
 
 
-def policy_maker(forecast: DemandSource) -> PolicyMaker:
-    """Return the maker of the allocation policies by their name in the backtests, "ewma_greedy" to "forecast_marginal"."""
-    sources: dict[str, DemandSource] = {"ewma": EwmaForecast(), "forecast": forecast}
+def swept_values(settings: Settings) -> dict[str, tuple[float, ...]]:
+    """Return the values to try of each policy parameter."""
+    return {name: getattr(settings.sweep, name) for name in PARAMETERS}
 
-    def make(policy: str, leftover_value_frac: float) -> AllocationPolicy:
-        law, _, method = policy.partition("_")
-        return AllocationPolicy(policy, sources[law], METHODS[method], leftover_value_frac)
 
-    return make
+def sweep_space(settings: Settings) -> list[dict[str, Value]]:
+    """Return the variants that the settings ask for."""
+    sweep = settings.sweep
+    return named_space(sweep.policies, swept_values(settings), sweep.review_period_days or (settings.planning.review_period_days,))
 
 
 def sweep_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
@@ -62,11 +61,7 @@ def sweep_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     ) -> dict[str, pl.DataFrame]:
         """Replay the window under every combination of the sweep's settings: one row per variant, means over the lead-time seeds."""
         now = settings.get()
-        space: dict[str, tuple[Value, ...]] = {
-            "policy": now.sweep.policies,
-            "leftover_value_frac": now.sweep.leftover_value_frac,
-            "review_period_days": now.sweep.review_period_days or (now.planning.review_period_days,),
-        }
+        space = sweep_space(now)
         tables = {}
         for window in context.partition_keys:
             trials = run_sweep(
@@ -79,7 +74,7 @@ def sweep_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 threads=now.threads,
                 progress=progress_lines(context.log.info, LOGGED_RUNS),
             )
-            shown = trials.select(*space, *SHOWN).with_row_index("row")
+            shown = trials.select(*space[0], *SHOWN).with_row_index("row")
             context.add_asset_metadata(_shown(trials, shown, png_markdown(sweep_chart(trials))), partition_key=window)
             tables[window] = trials.drop(MEASURED)
         return tables

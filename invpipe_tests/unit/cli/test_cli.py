@@ -57,7 +57,7 @@ def test_graph_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["demo", "graph", "ui"])
+@pytest.mark.parametrize("command", ["demo", "graph", "sweep", "ui"])
 def test_bad_settings_of_the_home_are_one_line(command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Prevents a traceback, or a server that starts, where a line of a file is to be corrected."""
     (tmp_path / "invpipe.toml").write_text("[embedded]\nskus = -3\n")
@@ -172,3 +172,19 @@ def test_check_sources_needs_databases(capsys: pytest.CaptureFixture[str], tmp_p
     """Prevents a check of nothing from looking like a good one."""
     assert cli.main(["check-sources", "--home", str(tmp_path / "home")]) == 1
     assert "source is 'embedded': there are no databases to check" in errors_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "ProvenanceError: the sweep needs the artifact tape[2017-h2], which is not there"),
+        (["--window", "2031"], "SettingsError: there is no backtest window '2031'"),
+        (["--trials", "0"], "SettingsError: --trials is 0; give at least 1"),
+        (["--rows", "0"], "SettingsError: --rows is 0; give at least 1"),
+    ],
+)
+def test_sweep_says_what_it_lacks(options: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Prevents a traceback, or files in a home in which nothing was recorded."""
+    assert cli.main(["sweep", "--home", str(tmp_path / "home"), *options]) == 1
+    assert message in errors_of(capsys)
+    assert list(tmp_path.iterdir()) == []
