@@ -11,6 +11,8 @@
     ├── ForecastError      a forecast cannot be made from what is given
     ├── AllocationError    an allocation problem is malformed
     │   └── SolverError    the solver gave no plan
+    ├── LagrangianError    items, capacities or parameters of the Lagrangian core are malformed
+    ├── PackingError       a packing problem is malformed
     ├── TapeError          a tape is damaged, foreign or of another version
     ├── ArenaError         a policy or a backtest parameter is out of its bounds
     ├── ProvenanceError    an artifact does not match its provenance record
@@ -54,6 +56,14 @@ class AllocationError(InvpipeError):
 
 class SolverError(AllocationError):
     """The solver ended without a plan."""
+
+
+class LagrangianError(InvpipeError):
+    """Items, capacities or parameters of the Lagrangian core are malformed."""
+
+
+class PackingError(InvpipeError):
+    """A packing problem is malformed."""
 
 
 class TapeError(InvpipeError):

@@ -15,6 +15,8 @@ from invpipe.defs.grid.assets import training_grid
 from invpipe.defs.grid.checks import no_censored_cell
 from invpipe.defs.io import FramesIOManager, ObjectsIOManager
 from invpipe.defs.jobs import jobs, schedules
+from invpipe.defs.packing.assets import packing_assets
+from invpipe.defs.packing.checks import packing_checks
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.report.assets import report
 from invpipe.defs.sources.assets import source_assets
@@ -39,6 +41,7 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
             *(proposal_assets(partitions) if settings.proposals.write else ()),
             *arena_assets(partitions),
             *sweep_assets(partitions),
+            *packing_assets(),
             report,
         ],
         asset_checks=[
@@ -46,6 +49,7 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
             no_censored_cell,
             *forecast_checks(partitions),
             *allocation_checks(partitions),
+            *packing_checks(),
         ],
         jobs=jobs(settings),
         schedules=schedules(partitions, settings),

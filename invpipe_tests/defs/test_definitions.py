@@ -188,6 +188,7 @@ def test_all_checks_that_guard_a_decision_block(definitions: dg.Definitions) -> 
         "daily_quantiles_do_not_cross",
         "window_quantiles_do_not_cross",
         "plan_within_capital",
+        "packing_plan_holds",
     }
     assert {key.name for key in graph.asset_check_keys} - blocking == {"window_law_beats_baselines"}
 
