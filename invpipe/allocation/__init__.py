@@ -2,7 +2,8 @@
 
 :func:`~invpipe.allocation.plan.allocate` takes an :class:`~invpipe.allocation.problem.AllocationProblem` and gives an
 :class:`~invpipe.allocation.plan.OrderPlan` with status, bound, capital price and a reason for every line. Methods: "exact" (marginal
-value), "lp" (two quantiles, HiGHS), "greedy" (baseline).
+value), "lp" (linear programme, HiGHS), "mip" (branch and bound), "lagrangian" (any size), "greedy" (baseline). What is richer than one
+offer per SKU and one sum of capital is a :class:`~invpipe.allocation.procurement.ProcurementProblem`, for the same call.
 
 The newsvendor with Poisson demand of mean 50, overage cost 0.18 and underage cost 0.70 orders up to 56 (Snyder and Shen, 2019,
 *Fundamentals of Supply Chain Theory*, eq. 4.35; number from stockpyl):
@@ -26,9 +27,10 @@ The newsvendor with Poisson demand of mean 50, overage cost 0.18 and underage co
 """
 
 from invpipe.allocation.daily import PlanningParams, daily_problem, protection_windows, stock_value
-from invpipe.allocation.exact import expected_values
+from invpipe.allocation.exact import expected_values, procurement_of
 from invpipe.allocation.plan import Method, OrderPlan, allocate, capital_curve
 from invpipe.allocation.problem import AllocationParams, AllocationProblem
+from invpipe.allocation.procurement import ProcurementProblem
 
 __all__ = [
     "AllocationParams",
@@ -36,10 +38,12 @@ __all__ = [
     "Method",
     "OrderPlan",
     "PlanningParams",
+    "ProcurementProblem",
     "allocate",
     "capital_curve",
     "daily_problem",
     "expected_values",
+    "procurement_of",
     "protection_windows",
     "stock_value",
 ]

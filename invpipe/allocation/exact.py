@@ -25,6 +25,7 @@ import numpy as np
 from numba import njit
 
 from invpipe.allocation.problem import CAPITAL_TOLERANCE, AllocationProblem, FloatArray, IntArray
+from invpipe.allocation.procurement import ProcurementProblem
 from invpipe.errors import AllocationError
 from invpipe.forecast.law import POISSON_SIZE
 
@@ -372,3 +373,80 @@ def expected_values(problem: AllocationProblem, order_units: IntArray) -> FloatA
     """Return the sum of v_n over the ordered units of each row under the full demand law, money, shape (n,)."""
     law, first = problem.demand, problem.inventory_position_units
     return np.asarray(span_values(law.mean, law.size, problem.value_slope, problem.value_loss, first, first + order_units))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _unit_worth(
+    mean: FloatArray,
+    size: FloatArray,
+    slope: FloatArray,
+    loss: FloatArray,
+    left_over: FloatArray,
+    position_units: IntArray,
+    first_lot_units: IntArray,
+    pack_units: IntArray,
+) -> tuple[IntArray, FloatArray]:
+    """Return as CSR the worth before cost of each row's further units, up to the lot that holds the last unit worth its cost."""
+    n_rows = len(mean)
+    start = np.zeros(n_rows + 1, np.int64)
+    worth: FloatArray = np.empty(max(2 * n_rows, 64))
+    units = 0
+    for i in range(n_rows):
+        start[i + 1] = units
+        if mean[i] <= 0 or slope[i] <= loss[i]:
+            continue
+        if cannot_pay(mean[i], size[i], slope[i], loss[i], position_units[i]):
+            continue
+        alpha, beta = _recursion(mean[i], size[i])
+        n, pmf = _start(mean[i], size[i])
+        n, pmf, tail = _seek(position_units[i] + 1, mean[i], alpha, beta, n, pmf)
+        last, at, count, pays = 0, position_units[i] + 1, 0, True
+        while True:
+            sells = 1.0 if at < n else tail
+            pays = pays and slope[i] * sells > loss[i]
+            if pays:
+                last = first_lot_units[i] + -(-max(count + 1 - first_lot_units[i], 0) // pack_units[i]) * pack_units[i]
+            elif count >= last:
+                break
+            if units == len(worth):
+                worth = _grown(worth)
+            worth[units] = slope[i] * sells + left_over[i]
+            units, count = units + 1, count + 1
+            if at >= n and tail > 0:
+                tail = max(tail - pmf, 0.0)
+                pmf *= (alpha + beta * n) / (n + 1)
+                n += 1
+                if pmf < TAIL_PMF and n > mean[i]:
+                    tail = 0.0
+            at += 1
+        start[i + 1] = units
+    return start, worth[:units]
+
+
+def procurement_of(problem: AllocationProblem) -> ProcurementProblem:
+    """Return the same problem with the worth of each unit written out, one offer per row: same plans, same values."""
+    left_over = problem.salvage_value - problem.holding_cost
+    law, first, pack = problem.demand, problem.first_lot_units, problem.pack_units
+    start, worth = _unit_worth(
+        law.mean, law.size, problem.value_slope, problem.value_loss, left_over, problem.inventory_position_units, first, pack
+    )
+    n, rows = len(problem), np.arange(len(problem))
+    vendors = tuple(sorted(set(problem.vendors)))
+    least = np.zeros(len(vendors))
+    least[problem.vendor_codes] = problem.vendor_min_order_value
+    return ProcurementProblem(
+        skus=problem.skus,
+        vendors=vendors,
+        segment_start=start + np.arange(n + 1),  # the last segment of each row is the unit nobody wants
+        segment_units=np.insert(np.ones(len(worth)), start[1:], np.inf),
+        segment_value=np.insert(worth, start[1:], left_over),
+        offer_sku=rows,
+        offer_vendor=problem.vendor_codes,
+        unit_cost=problem.unit_cost,
+        capacity_names=("capital",),
+        capacity_use=problem.unit_cost[None, :],
+        capacity_limit=np.array([problem.capital]),
+        min_order_units=problem.min_order_units,
+        pack_units=pack,
+        vendor_min_order_value=least,
+    )

@@ -22,6 +22,7 @@ import highspy
 import numpy as np
 
 from invpipe.allocation.problem import CAPITAL_TOLERANCE, AllocationParams, AllocationProblem, FloatArray, IntArray
+from invpipe.allocation.procurement import ProcurementProblem, QuantileModel
 from invpipe.errors import SolverError
 
 #: Relative difference of primal and dual objective up to which an optimum counts as certified.
@@ -44,7 +45,7 @@ class LpModel:
         Money per unit missing at the upper quantile, shape (n,).
     """
 
-    problem: AllocationProblem
+    problem: AllocationProblem | QuantileModel
     median_units: FloatArray
     upper_units: FloatArray
     penalty: FloatArray
@@ -57,6 +58,20 @@ class LpModel:
             median = problem.demand.quantile(params.median_tau).astype(np.float64)
             upper = problem.demand.quantile(params.upper_tau).astype(np.float64)
         return cls(problem, median, upper, params.stockout_penalty_frac * problem.unit_price)
+
+    def segments(self) -> ProcurementProblem:
+        """Return the same programme as bounded segments of worth: two columns per row, one row in all."""
+        problem = self.problem
+        return ProcurementProblem.from_quantiles(
+            problem.unit_price,
+            problem.unit_cost,
+            problem.holding_cost,
+            problem.inventory_position_units.astype(np.float64),
+            self.median_units,
+            self.upper_units,
+            self.penalty,
+            problem.capital,
+        )
 
     @property
     def most_units(self) -> FloatArray:
@@ -187,7 +202,7 @@ def solve(model: LpModel, time_limit_seconds: float) -> LpSolution:
     return LpSolution(order_units, max(float(duals[0]), 0.0), objective)
 
 
-def round_to_lots(model: LpModel, order_units: FloatArray) -> IntArray:
+def round_to_lots(problem: AllocationProblem, model: LpModel, order_units: FloatArray) -> IntArray:
     """Round down to lots, then spend the leftover capital on the largest remainders, one lot each, while they fit.
 
     The remainder is the cut-off part of the next lot. A lot that would lower the programme's own objective (a minimum order for the
@@ -198,7 +213,6 @@ def round_to_lots(model: LpModel, order_units: FloatArray) -> IntArray:
     IntArray
         Whole lots per row, shape (n,), never above the capital.
     """
-    problem = model.problem
     units = problem.floor_to_lots(order_units)
     left = problem.capital - float(units @ problem.unit_cost)
     slack = CAPITAL_TOLERANCE * problem.capital

@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from invpipe.allocation.procurement import ProcurementProblem
 from invpipe.errors import AllocationError
 from invpipe.forecast.law import CountLaw
 
@@ -52,8 +54,14 @@ class AllocationParams:
         buys every SKU up to its upper quantile whatever that earns.
     median_tau, upper_tau
         Only method "lp": the two quantiles it reads from the demand law, 0 < median_tau <= upper_tau < 1.
+    lp_form
+        Only method "lp": "three_variables" is the document's programme as it is written (order, sales and missing units of each SKU),
+        "segments" the same optimum over bounded segments of worth, one row per capacity and, where a SKU has several offers, one per SKU;
+        None: "three_variables" for an :class:`AllocationProblem`, "segments" for a ``ProcurementProblem``.
     time_limit_seconds
-        Only method "lp": the solver stops here without a plan, > 0.
+        Method "lp" stops here without a plan, "mip" and "lagrangian" with the best plan they have, > 0.
+    mip_gap_frac
+        Methods "mip" and "lagrangian" stop at this gap between plan and bound, relative, >= 0.
 
     Raises
     ------
@@ -64,9 +72,17 @@ class AllocationParams:
     stockout_penalty_frac: float = 0.5
     median_tau: float = 0.5
     upper_tau: float = 0.9
+    lp_form: Literal["three_variables", "segments"] | None = None
     time_limit_seconds: float = 600.0
+    mip_gap_frac: float = 1e-4
 
     def __post_init__(self) -> None:
+        if self.lp_form not in (None, "three_variables", "segments"):
+            msg = f"lp_form is {self.lp_form!r}; choose 'three_variables', 'segments' or None"
+            raise AllocationError(msg)
+        if not self.mip_gap_frac >= 0:
+            msg = f"mip_gap_frac is {self.mip_gap_frac}; it must be >= 0"
+            raise AllocationError(msg)
         if not (np.isfinite(self.stockout_penalty_frac) and self.stockout_penalty_frac >= 0):
             msg = f"stockout_penalty_frac is {self.stockout_penalty_frac}; it must be finite and >= 0"
             raise AllocationError(msg)
@@ -163,6 +179,33 @@ class AllocationProblem:
     def vendor_codes(self) -> IntArray:
         """Vendor of each row as an index into the sorted distinct vendors, shape (n,)."""
         return pl.Series(self.vendors, dtype=pl.String).rank("dense").to_numpy().astype(np.int64) - 1
+
+    @staticmethod
+    def from_quantiles(
+        unit_price: FloatArray,
+        unit_cost: FloatArray,
+        holding_cost: FloatArray,
+        stock_units: FloatArray,
+        q50: FloatArray,
+        q90: FloatArray,
+        stockout_penalty: FloatArray,
+        capital: float,
+    ) -> ProcurementProblem:
+        """Return the document's problem over two quantiles of demand, see :meth:`ProcurementProblem.from_quantiles`."""
+        return ProcurementProblem.from_quantiles(unit_price, unit_cost, holding_cost, stock_units, q50, q90, stockout_penalty, capital)
+
+    @staticmethod
+    def from_survival(
+        unit_value: FloatArray,
+        salvage_value: FloatArray,
+        unit_cost: FloatArray,
+        holding_cost: FloatArray,
+        stock_units: IntArray,
+        survival: FloatArray,
+        capital: float,
+    ) -> ProcurementProblem:
+        """Return the problem of units that each sell with their own probability, see :meth:`ProcurementProblem.from_survival`."""
+        return ProcurementProblem.from_survival(unit_value, salvage_value, unit_cost, holding_cost, stock_units, survival, capital)
 
     def take(self, rows: IntArray) -> AllocationProblem:
         """Return the problem of the given rows alone, with the whole capital."""

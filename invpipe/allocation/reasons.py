@@ -12,6 +12,7 @@ import polars as pl
 
 from invpipe.allocation.exact import span_values
 from invpipe.allocation.problem import AllocationProblem, FloatArray, IntArray
+from invpipe.allocation.procurement import ProcurementProblem, span_worth
 
 #: A lot counts as worth the capital price within this relative difference: the price is the ratio of one of them.
 PRICE_TOLERANCE = 1e-9
@@ -31,6 +32,19 @@ LINE_COLUMNS = (
     "marginal_value_last_unit",
     "value_per_capital",
     "capital_price",
+    "reason",
+)
+#: Columns of the lines of a procurement plan, in order.
+OFFER_COLUMNS = (
+    "sku",
+    "vendor",
+    "order_units",
+    "unit_cost",
+    "order_value",
+    "sku_units",
+    "last_lot_units",
+    "last_lot_value",
+    "last_lot_price",
     "reason",
 )
 
@@ -95,6 +109,8 @@ def _opening(method: str) -> pl.Expr:
     up_to = {
         "exact": pl.lit(""),
         "lp": pl.format(" between the programme's median {} and its upper quantile {}", _units("lp_median"), _units("lp_upper")),
+        "mip": pl.lit(""),
+        "lagrangian": pl.lit(""),
         "greedy": pl.format(" towards the mean demand of {}", _units("demand_mean_units")),
     }[method]
     return pl.format(
@@ -172,3 +188,63 @@ def order_lines(problem: AllocationProblem, order_units: IntArray, capital_price
         .sort(["value_per_capital", "sku"], descending=[True, False])
         .select(LINE_COLUMNS)
     )
+
+
+def offer_lines(problem: ProcurementProblem, order_units: IntArray, capacity_prices: FloatArray) -> pl.DataFrame:
+    """Return one row per ordered offer, its last lot's value per priced use highest first, ties by sku and vendor, with `OFFER_COLUMNS`.
+
+    The last lot of each line is valued as the last of its SKU.
+    """
+    rows = np.flatnonzero(order_units)
+    units, total = order_units[rows], problem.sku_units(order_units)[problem.offer_sku[rows]]
+    first, pack = problem.first_lot_units[rows], problem.pack_units[rows]
+    last = np.where(units == first, first, pack)
+    value = span_worth(
+        problem.segment_start, problem.segment_units, problem.segment_value, problem.offer_sku[rows], total - last, last
+    ) - problem.charge[rows] * last  # fmt: skip
+    priced = (capacity_prices @ problem.capacity_use[:, rows]) * last
+    frame = pl.DataFrame(
+        {
+            "sku": [problem.skus[i] for i in problem.offer_sku[rows]],
+            "vendor": [problem.vendors[v] for v in problem.offer_vendor[rows]],
+            "order_units": units,
+            "unit_cost": problem.unit_cost[rows],
+            "order_value": units * problem.unit_cost[rows],
+            "sku_units": total.astype(np.int64),
+            "last_lot_units": last,
+            "last_lot_value": value,
+            "last_lot_price": priced,
+        },
+        schema_overrides={"sku": pl.String, "vendor": pl.String},
+    )
+    return _with_offer_reason(frame, problem, rows, last, capacity_prices).sort(
+        [pl.col("last_lot_value") / pl.col("last_lot_price"), "sku", "vendor"], descending=[True, False, False]
+    ).select(OFFER_COLUMNS)  # fmt: skip
+
+
+def _with_offer_reason(
+    frame: pl.DataFrame, problem: ProcurementProblem, rows: IntArray, last: IntArray, capacity_prices: FloatArray
+) -> pl.DataFrame:
+    """Say what the last unit or lot earns, against the price of the one capacity or of all together."""
+    at = pl.col("sku_units")
+    lot = (
+        pl.when(pl.col("last_lot_units") == 1)
+        .then(pl.format("unit {}", at))
+        .otherwise(pl.format("units {} to {}", at - pl.col("last_lot_units") + 1, at))
+    )
+    earns = pl.when(pl.col("last_lot_units") == 1).then(pl.lit("earns")).otherwise(pl.lit("earn"))
+    if len(problem.capacity_names) == 1:
+        name, price = problem.capacity_names[0], float(capacity_prices[0])
+        used = pl.Series(problem.capacity_use[0, rows] * last, dtype=pl.Float64)
+        per_use = pl.when(used > 0).then(pl.col("last_lot_value") / used).otherwise(None)
+        text = pl.format(
+            "{} {} {} per unit of {}, {} earns {}", lot, earns, per_use.round(3), pl.lit(name), pl.lit(name), pl.lit(round(price, 3))
+        )
+        free = pl.format("{} {} {} and use{} no {}", lot, earns, pl.col("last_lot_value").round(2),
+                         pl.when(pl.col("last_lot_units") == 1).then(pl.lit("s")).otherwise(pl.lit("")), pl.lit(name))  # fmt: skip
+        return frame.with_columns(reason=pl.when(per_use.is_null()).then(free).otherwise(text) + ".")
+    names = ", ".join(f"{name} {price:.3g}" for name, price in zip(problem.capacity_names, capacity_prices, strict=True))
+    uses = f"; what {{}} uses would earn {{}} elsewhere ({names})" if names else ""
+    which = pl.when(pl.col("last_lot_units") == 1).then(pl.lit("it")).otherwise(pl.lit("the lot"))
+    parts = [lot, earns, pl.col("last_lot_value").round(2)] + ([which, pl.col("last_lot_price").round(2)] if names else [])
+    return frame.with_columns(reason=pl.format("{} {} {}" + uses + ".", *parts))

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from invpipe.allocation import AllocationProblem, Method, OrderPlan, allocate
+from invpipe.bench.allocation import bench_allocation
 from invpipe.bench.arena import bench_arena
 from invpipe.bench.extract import bench_extract
+from invpipe.bench.forecast import bench_forecast, forecast_tables
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast import CountLaw, DemandForecaster, ForecastParams, score_fold, walk_forward_folds
+from invpipe.forecast import DemandForecaster, ForecastParams, score_fold, walk_forward_folds
 from invpipe.history import ShopHistory
 from invpipe.report.tables import text
 from invpipe.sources.embedded import EmbeddedParams, embedded_shop
@@ -34,11 +35,6 @@ from invpipe.sources.shop import SyntheticShopParams, stream_synthetic_shop, syn
 from invpipe.sources.tables import concat_tables
 
 Figures = dict[str, Any]
-
-#: Share of the capital that an unlimited plan would spend.
-CAPITAL_FRAC = 0.3
-#: Runs per allocation method; a plan's own clock is read.
-RUNS: dict[Method, int] = {"exact": 7, "greedy": 5, "lp": 3}
 
 
 def peak_memory_mib() -> float:
@@ -60,60 +56,6 @@ def _timed(run: Callable[[], Any], n: int, clock: Callable[[], float] = time.per
 def _history(tables: dict[str, pl.DataFrame]) -> ShopHistory:
     named: dict[str, Any] = dict(tables)
     return ShopHistory.from_frames(**named)
-
-
-def allocation_problem(n_rows: int, seed: int, capital: float = np.inf) -> AllocationProblem:
-    """Return a problem with long-tailed demand, one row in five Poisson, margins of 15 to 55 % and some stock; simulated."""
-    rng = np.random.default_rng(seed)
-    mean = np.exp(rng.normal(-0.5, 1.5, n_rows))
-    size = np.where(rng.random(n_rows) < 0.2, np.inf, rng.gamma(2.0, 1.0, n_rows) + 0.05)
-    price = (np.round(np.exp(rng.normal(2.5, 0.7, n_rows)), 2) + 0.5).astype(np.float64)
-    cost = np.round(price * rng.uniform(0.45, 0.85, n_rows), 2)
-    return AllocationProblem(
-        skus=tuple(f"S{i:06d}" for i in range(n_rows)),
-        vendors=tuple(f"V{i % 20:02d}" for i in range(n_rows)),
-        unit_price=price,
-        unit_cost=cost,
-        holding_cost=0.02 * cost,
-        salvage_value=0.5 * cost,
-        inventory_position_units=rng.poisson(0.6 * mean),
-        demand=CountLaw(mean, size),
-        capital=capital,
-    )
-
-
-def bench_allocation(sizes: Sequence[int] = (5_000, 50_000), seed: int = 0) -> list[Figures]:
-    """Compare the exact method, greedy and the LP on the same problems, in one run; one row of figures per size.
-
-    Parameters
-    ----------
-    sizes
-        Rows of each problem.
-    seed
-        Seed of the problems.
-    """
-    allocate(allocation_problem(50, seed))  # compiles
-    out = []
-    for n in sizes:
-        unlimited = allocate(allocation_problem(n, seed)).order_value
-        problem = allocation_problem(n, seed, CAPITAL_FRAC * unlimited)
-        plans: dict[Method, list[OrderPlan]] = {m: [allocate(problem, method=m) for _ in range(runs)] for m, runs in RUNS.items()}
-        seconds = {m: statistics.median(plan.seconds for plan in done) for m, done in plans.items()}
-        values = {m: done[0].expected_value for m, done in plans.items()}
-        out.append(
-            {
-                "rows": n,
-                "seed": seed,
-                **{f"{m}_ms": 1e3 * seconds[m] for m in RUNS},
-                "lp_over_exact": seconds["lp"] / seconds["exact"],
-                **{f"{m}_expected_value": values[m] for m in RUNS},
-                "greedy_loss_frac": 1.0 - values["greedy"] / values["exact"],
-                "lp_loss_frac": 1.0 - values["lp"] / values["exact"],
-                "exact_gap_frac": plans["exact"][0].gap,
-                "peak_memory_mib": peak_memory_mib(),
-            }
-        )
-    return out
 
 
 def bench_features(skus: int = 5_000, days: int = 730, cells: int = 1_000_000, seed: int = 0) -> list[Figures]:
@@ -222,6 +164,7 @@ BENCHMARKS: dict[str, Callable[..., list[Figures]]] = {
     "arena": bench_arena,
     "extract": bench_extract,
     "features": bench_features,
+    "forecast": bench_forecast,
     "sources": bench_sources,
     "window-law": bench_window_law,
 }
@@ -248,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
             several: dict[str, Any] = {"nargs": "+"} if option == "sizes" else {}
             kind: Callable[[str], object] = str if isinstance(parameter.default, str) else _seed if option == "seed" else _count
             flag, given = f"--{option.replace('_', '-')}", "default: %(default)s"
-            one.add_argument(flag, type=kind, default=parameter.default, metavar="DIR" if kind is str else "N", help=given, **several)
+            one.add_argument(flag, type=kind, default=parameter.default, metavar="PATH" if kind is str else "N", help=given, **several)
     names.add_parser("all", help="all of them at their default sizes")
     for one in names.choices.values():
         one.add_argument("--json", action="store_true", help="print one JSON document")
@@ -271,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for benchmark, run in chosen.items():
         results[benchmark] = run(**options)
         if not as_json:
-            print(f"{benchmark}\n{_table(results[benchmark])}", flush=True)
+            print(f"{benchmark}\n{(forecast_tables if benchmark == 'forecast' else _table)(results[benchmark])}", flush=True)
     if as_json:
         print(json.dumps({"machine": machine, "benchmarks": results}, indent=1))
     return 0

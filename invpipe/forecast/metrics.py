@@ -14,16 +14,27 @@ Where the whole law is known, the randomised probability integral transform :mat
 
 from __future__ import annotations
 
+from typing import Protocol, Self
+
 import numpy as np
 import numpy.typing as npt
 
-from invpipe.forecast.law import CountLaw
-
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 #: Terms of the ranked probability score are summed while P(D > k) exceeds this or k < y.
 RPS_TOLERANCE = 1e-6
+
+
+class Law(Protocol):
+    """What a score needs of count laws, one per row."""
+
+    def survival(self, units: npt.NDArray[np.generic]) -> FloatArray:
+        """Return P(D >= units) per row."""
+
+    def take(self, rows: npt.NDArray[np.generic]) -> Self:
+        """Return the laws of the given rows (indices or a mask)."""
 
 
 def pinball_loss(units: FloatArray, quantile: Numbers, tau: float) -> float:
@@ -38,21 +49,42 @@ def bracket(units: FloatArray, quantile: Numbers, tau: float) -> tuple[float, fl
     return below, at_most, 100.0 * max(below - tau, tau - at_most, 0.0)
 
 
-def randomised_pit(law: CountLaw, units: FloatArray, seed: int = 0) -> FloatArray:
+def bracket_counts(units: FloatArray, quantile: Numbers, group: IntArray, n_groups: int) -> FloatArray:
+    """Return per group of cells the numbers of cells, of y < q and of y <= q, shape (n_groups, 3); counts add over folds, shares do not."""
+    columns = (np.ones(len(units)), units < quantile, units <= quantile)
+    return np.column_stack([np.bincount(group, weights=column, minlength=n_groups) for column in columns])
+
+
+def bracket_violation_points(counts: FloatArray, tau: float) -> FloatArray:
+    """Return by how many percentage points tau lies outside the bracket, per row of :func:`bracket_counts`; 0 where there is no cell."""
+    cells = np.maximum(counts[:, 0], 1.0)
+    outside = np.maximum(np.maximum(counts[:, 1] / cells - tau, tau - counts[:, 2] / cells), 0.0)
+    return np.asarray(np.where(counts[:, 0] > 0, 100.0 * outside, 0.0))
+
+
+def deciles(*volumes: FloatArray) -> IntArray:
+    """Return the decile of each row, 0 (least) to 9, by the first volume, ties by the next, then by position; sizes differ by 1 at most."""
+    order = np.lexsort(volumes[::-1])
+    decile = np.empty(len(order), dtype=np.int64)
+    decile[order] = np.arange(len(order)) * 10 // max(len(order), 1)
+    return decile
+
+
+def randomised_pit(law: Law, units: FloatArray, seed: int = 0) -> FloatArray:
     """Return the randomised probability integral transform per cell, uniform on (0, 1) for a calibrated law."""
     draw = np.random.default_rng(seed).random(len(units))
     at_least, above = law.survival(units), law.survival(units + 1)
     return np.asarray(1.0 - at_least + draw * (at_least - above))
 
 
-def randomised_coverage(law: CountLaw, units: FloatArray, level: float = 0.8, seed: int = 0) -> float:
+def randomised_coverage(law: Law, units: FloatArray, level: float = 0.8, seed: int = 0) -> float:
     """Return the share of cells whose randomised PIT lies in the central interval of the given level."""
     pit = randomised_pit(law, units, seed)
     tail = (1.0 - level) / 2.0
     return float(np.mean((pit >= tail) & (pit <= 1.0 - tail)))
 
 
-def ranked_probability_score(law: CountLaw, units: FloatArray) -> float:
+def ranked_probability_score(law: Law, units: FloatArray) -> float:
     """Return the mean ranked probability score, units."""
     total = np.zeros(len(units))
     live = np.arange(len(units))

@@ -111,7 +111,7 @@ def test_all_runs_each_benchmark_once(monkeypatch: pytest.MonkeyPatch, capsys: p
     """Prevents a benchmark that "all" forgets."""
     monkeypatch.setattr(bench, "BENCHMARKS", {name: lambda: [{"figure": 1}] for name in bench.BENCHMARKS})
     assert bench.main(["all", "--json"]) == 0
-    names = ["allocation", "arena", "extract", "features", "sources", "window-law"]
+    names = ["allocation", "arena", "extract", "features", "forecast", "sources", "window-law"]
     assert list(json.loads(capsys.readouterr().out)["benchmarks"]) == names
 
 

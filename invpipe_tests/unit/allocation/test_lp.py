@@ -87,18 +87,18 @@ def test_largest_remainder_goes_first_and_respects_the_cap():
         upper_units=np.full(3, 8.0),
     )
     model = lp.LpModel.of(problem, AllocationParams())
-    assert lp.round_to_lots(model, np.array([1.3, 2.8, 1.9])).tolist() == [1, 3, 2]
-    assert lp.round_to_lots(model, np.array([1.3, 2.9, 1.8])).tolist() == [1, 3, 2]
-    assert lp.round_to_lots(model, np.array([2.0 + 1e-8, 2.0, 2.0])).tolist() == [2, 2, 2]
+    assert lp.round_to_lots(problem, model, np.array([1.3, 2.8, 1.9])).tolist() == [1, 3, 2]
+    assert lp.round_to_lots(problem, model, np.array([1.3, 2.9, 1.8])).tolist() == [1, 3, 2]
+    assert lp.round_to_lots(problem, model, np.array([2.0 + 1e-8, 2.0, 2.0])).tolist() == [2, 2, 2]
     one_less = replace(problem, capital=4.0 * 6 - 0.5)
-    assert lp.round_to_lots(lp.LpModel.of(one_less, AllocationParams()), np.array([1.3, 2.6, 1.9])).tolist() == [1, 2, 2]
+    assert lp.round_to_lots(one_less, lp.LpModel.of(one_less, AllocationParams()), np.array([1.3, 2.6, 1.9])).tolist() == [1, 2, 2]
 
 
 def test_solver_tolerance_cannot_overspend():
     """Prevents the solver's feasibility tolerance from buying a unit that the capital does not cover: one lot is given back."""
     problem = oracle.random_problem(1, 5)
     problem = replace(problem, median_units=np.full(5, 9.0), upper_units=np.full(5, 9.0), capital=float(problem.unit_cost.sum()) * 3 - 1e-7)
-    units = lp.round_to_lots(lp.LpModel.of(problem, AllocationParams()), np.full(5, 3.0))
+    units = lp.round_to_lots(problem, lp.LpModel.of(problem, AllocationParams()), np.full(5, 3.0))
     assert units.sum() == 14
     assert units @ problem.unit_cost <= problem.capital
 

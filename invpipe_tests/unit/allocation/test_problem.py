@@ -86,7 +86,7 @@ def test_malformed_params_are_refused(changes, message):
 
 def test_unknown_method_is_refused():
     """Prevents a misspelt method from falling back to another one."""
-    with pytest.raises(AllocationError, match=r"method is 'simplex'; choose 'exact', 'lp' or 'greedy'"):
+    with pytest.raises(AllocationError, match=r"method is 'simplex'; choose 'exact', 'lp', 'mip', 'lagrangian' or 'greedy'"):
         allocate(AllocationProblem(**GOOD), "simplex")
 
 

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from invpipe.forecast.law import CountLaw
-from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage, randomised_pit, ranked_probability_score
+from invpipe.forecast.metrics import (
+    bracket,
+    bracket_counts,
+    bracket_violation_points,
+    deciles,
+    pinball_loss,
+    randomised_coverage,
+    randomised_pit,
+    ranked_probability_score,
+)
 from invpipe_tests.oracles import forecast as oracle
 
 COUNTS = st.integers(0, 30)
@@ -42,6 +51,34 @@ def test_bracket_by_hand() -> None:
     assert bracket(units, q, 0.9) == (0.6, 0.95, 0.0)
     assert bracket(units, q, 0.5) == (0.6, 0.95, pytest.approx(10.0))
     assert bracket(units, q, 0.99) == (0.6, 0.95, pytest.approx(4.0))
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS, st.integers(0, 2)), min_size=1), st.sampled_from([0.1, 0.5, 0.9]))
+def test_bracket_counts_add_up_to_the_bracket(cells: list[tuple[int, int, int]], tau: float) -> None:
+    """Prevents a cell in another class, shares that do not pool, and a class without a cell that counts as uncalibrated."""
+    units, q, group = (np.array(column) for column in zip(*cells, strict=True))
+    counts = bracket_counts(units.astype(float), q, group, 4)
+    half = len(units) // 2
+    parts = [bracket_counts(units[rows].astype(float), q[rows], group[rows], 4) for rows in (slice(half), slice(half, None))]
+    np.testing.assert_array_equal(counts, sum(parts))
+    violation = bracket_violation_points(counts, tau)
+    for k in range(4):
+        rows = group == k
+        assert violation[k] == (pytest.approx(bracket(units[rows], q[rows], tau)[2], abs=1e-9) if rows.any() else 0.0)
+    whole = bracket_violation_points(counts.sum(axis=0, keepdims=True), tau)
+    assert whole[0] == pytest.approx(bracket(units, q, tau)[2], abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=40))
+def test_deciles_order_and_fill_evenly(rows: list[tuple[int, int]]) -> None:
+    """Prevents deciles of unequal size where most volumes are equal, and ties that ignore the second volume."""
+    first, second = np.array(rows, dtype=float).reshape(-1, 2).T
+    decile = deciles(first, second)
+    order = sorted(range(len(rows)), key=lambda i: (rows[i], i))
+    assert (np.diff(decile[order]) >= 0).all()
+    sizes = np.bincount(decile, minlength=10)
+    assert len(sizes) == 10
+    assert sizes.max() - sizes.min() <= 1
 
 
 def test_bracket_holds_for_the_quantiles_of_the_true_law() -> None:
