@@ -40,6 +40,11 @@ class Events:
         """Running sum of value over all rows with a leading 0, so that sums over rows a:b are cumulative[b] - cumulative[a]."""
         return np.concatenate([[0.0], np.cumsum(self.value)])
 
+    @cached_property
+    def cumulative_squares(self) -> FloatArray:
+        """Running sum of value squared, as `cumulative`."""
+        return np.concatenate([[0.0], np.cumsum(self.value**2)])
+
 
 @dataclass(frozen=True)
 class HistoryArrays:

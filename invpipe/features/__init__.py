@@ -1,4 +1,4 @@
-"""The 24 features, one implementation for training and serving."""
+"""The features, one implementation for training and serving."""
 
 from invpipe.features.matrix import CATEGORICAL, FAMILIES, FEATURES, FeatureStore
 

@@ -125,12 +125,12 @@ def fill_features(
     decay: npt.NDArray[np.float64],
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Fill `out` (n, 24), columns in the order of FEATURES; cells a feature does not exist for keep their NaN.
+    """Fill `out` (n, 31), columns in the order of FEATURES; cells a feature does not exist for keep their NaN.
 
     Cells are worked on SKU by SKU: its events are laid out by day once, then every window of every cell is a difference of two places.
     `decay` holds the powers 0 .. n_days of the daily decay of the weighted rate.
     """
-    sales_ptr, sales_day, sales_cum, sales_ewma = sales
+    sales_ptr, sales_day, sales_cum, sales_square_cum, sales_ewma = sales
     span_ptr, span_from, span_to, span_ewma = spans
     views_ptr, views_day, views_cum = views
     offer_ptr, offer_day, offer_cost, offer_vendors = offers
@@ -197,3 +197,34 @@ def fill_features(
             row[21] = t - sales_day[s_lo]
         row[22] = genre[s]
         row[23] = fmt[s]
+        if now > s_lo:
+            _fill_pattern(sales_day, sales_cum, sales_square_cum, s_lo, sold[max(t - 90, 0)], sold[max(t - 363, 0)], now, t, row[24:])
+        else:
+            row[24], row[25] = 0.0, 0.0
+
+
+@njit(cache=True, nogil=True)
+def _fill_pattern(
+    day: npt.NDArray[np.int32],
+    units: npt.NDArray[np.float64],
+    squares: npt.NDArray[np.float64],
+    first: int,
+    quarter: int,
+    year: int,
+    now: int,
+    origin: int,
+    row: npt.NDArray[np.float32],
+) -> None:
+    """Fill the sale pattern from a SKU's sales first:now; those of the last 91 and 364 days begin at the rows `quarter` and `year`."""
+    row[0] = units[now] - units[first]
+    row[1] = now - first
+    row[2] = origin - day[first]
+    if now - first > 1:
+        row[3] = (day[now - 1] - day[first]) / (now - first - 1)
+    if now > quarter:
+        row[4] = (units[now] - units[quarter]) / (now - quarter)
+    if now > year:
+        mean = (units[now] - units[year]) / (now - year)
+        row[5] = mean
+        if now - year > 1:
+            row[6] = (squares[now] - squares[year]) / (now - year) / (mean * mean) - 1.0

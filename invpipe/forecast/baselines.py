@@ -22,8 +22,8 @@ import polars as pl
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
+from invpipe.forecast.dispersion import fit_dispersion
 from invpipe.forecast.law import WindowDemand
-from invpipe.forecast.window import fit_dispersion
 from invpipe.grid import window_labels
 from invpipe.history import ShopHistory
 

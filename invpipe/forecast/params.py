@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -20,6 +20,9 @@ class ForecastParams(BaseModel):
         Training origins per window length and days between them, counted back from the cutoff.
     min_history_days
         Days before the first training origin.
+    censoring
+        Labels of the window model: "completed" adds the demand that was lost on days on which a SKU sold out or was out of stock
+        (:mod:`invpipe.forecast.censoring`); "orderable" is the source document's way, what was sold on orderable days.
     tweedie_power
         Variance power of the Tweedie loss, between 1 (Poisson) and 2 (gamma).
     feature_frac
@@ -47,6 +50,7 @@ class ForecastParams(BaseModel):
     origins: Annotated[int, Field(ge=1)] = 52
     origin_step_days: Days = 14
     min_history_days: Days = 28
+    censoring: Literal["completed", "orderable"] = "completed"
     tweedie_power: Annotated[float, Field(gt=1, lt=2)] = 1.3
     feature_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
     rounds: Annotated[int, Field(ge=1)] = 150

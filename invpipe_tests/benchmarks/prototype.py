@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from invpipe.forecast.law import WindowDemand
-from invpipe.forecast.window import fit_dispersion
+from invpipe.forecast.dispersion import fit_dispersion
 from invpipe.history import ShopHistory
 
 FloatArray = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""The 24 features from their definitions, one cell at a time, in plain Python over the tables of a history.
+"""The features from their definitions, one cell at a time, in plain Python over the tables of a history.
 
 Shares no code with `invpipe.features` but the names. Slow on purpose. A value that does not exist is NaN.
 """
@@ -94,4 +94,13 @@ def features(shop: Shop, sku: str, origin: int, first: int, last: int) -> dict[s
     out["age_days"] = (today - released).days if released else origin - min(sold) if sold else NAN
     for name in ("genre", "format"):
         out[name] = shop.ranks[name][item[name]] if item[name] is not None else NAN
+
+    out["units_so_far"], out["sale_days_so_far"] = sum(sold.values()), len(sold)
+    out["days_since_first_sale"] = origin - min(sold) if sold else NAN
+    out["sale_interval_days"] = _ratio(max(sold) - min(sold), len(sold) - 1) if sold else NAN
+    for n in (91, 364):
+        sizes = [sold[d] for d in recent(n) if d in sold]
+        out[f"units_per_sale_day_{n}"] = _ratio(sum(sizes), len(sizes))
+    mean = out["units_per_sale_day_364"]
+    out["sale_size_cv2_364"] = sum((size - mean) ** 2 for size in sizes) / len(sizes) / mean**2 if len(sizes) > 1 else NAN
     return {name: math.nan if value is None else float(value) for name, value in out.items()}

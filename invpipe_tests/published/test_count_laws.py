@@ -6,7 +6,7 @@ from scipy import special, stats
 
 from invpipe.forecast.law import CountLaw
 from invpipe.forecast.metrics import ranked_probability_score
-from invpipe.forecast.window import fit_size
+from invpipe.forecast.dispersion import fit_size
 
 
 def law(mean: float, size: float = np.inf, rows: int = 1) -> CountLaw:

@@ -17,7 +17,7 @@ def feature_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
 
     @dg.asset(partitions_def=partitions.day, backfill_policy=ONE_RUN, **declared("features", __file__))
     def features(context: dg.AssetExecutionContext, shop_history: ShopHistory) -> dict[str, pl.DataFrame]:
-        """Show the 24 features of every SKU as known at the end of the day, for the day after: what the forecasters see."""
+        """Show the features of every SKU as known at the end of the day, for the day after: what the forecasters see."""
         frames = {day: serving_features(shop_history.until(date.fromisoformat(day))) for day in context.partition_keys}
         for day, frame in frames.items():
             rows = [

@@ -11,8 +11,9 @@ from invpipe.errors import ForecastError
 from invpipe.features import FeatureStore
 from invpipe.forecast import DemandForecaster, ForecastParams
 from invpipe.forecast.baselines import gamma_poisson, zero
+from invpipe.forecast.dispersion import LOG_SIZE_BOUNDS, Curves, fit_dispersion, fit_size
 from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage
-from invpipe.forecast.window import LOG_SIZE_BOUNDS, Dispersion, WindowModel, fit_dispersion, fit_size
+from invpipe.forecast.window import WindowModel
 from invpipe.history import ShopHistory
 from invpipe_tests.oracles import forecast as oracle
 from invpipe_tests.unit.forecast.conftest import WINDOW_DAYS, KnownShop
@@ -67,22 +68,22 @@ def test_size_is_fitted_per_class_of_the_mean() -> None:
     assert (np.diff(log_mean) > 0).all()
     assert np.exp(log_size[:6]) == pytest.approx(np.full(6, 0.5), rel=0.5)
     assert np.exp(log_size[6:]) == pytest.approx(np.full(6, 8.0), rel=0.6)
-    dispersion = Dispersion((7,), (log_mean,), (log_size,))
-    assert dispersion.size(np.array([0.5]), 7)[0] < 1 < dispersion.size(np.array([10.0]), 7)[0]
+    dispersion = Curves((7,), (log_mean,), (log_size,))
+    assert dispersion.at(np.array([0.5]), 7)[0] < 0 < dispersion.at(np.array([10.0]), 7)[0]
 
 
 def test_size_between_window_lengths_is_interpolated_and_flat_outside() -> None:
     """Prevents jumps between window lengths and sizes that run away beyond the trained ones."""
     flat = (np.array([0.0]), np.array([0.0]))
-    dispersion = Dispersion((7, 28), flat, (np.array([1.0]), np.array([3.0])))
+    dispersion = Curves((7, 28), flat, (np.array([1.0]), np.array([3.0])))
     mean = np.array([0.1, 1.0, 50.0])
     for days, log_size in ((1, 1.0), (7, 1.0), (14, 2.0), (28, 3.0), (366, 3.0)):
-        np.testing.assert_allclose(dispersion.size(mean, days), np.full(3, np.exp(log_size)), rtol=1e-12)
+        np.testing.assert_allclose(dispersion.at(mean, days), np.full(3, log_size), rtol=1e-12)
 
 
 def test_zero_mean_has_a_size() -> None:
     """Prevents log(0) for a SKU nobody buys."""
-    assert np.isfinite(Dispersion((7,), (np.array([0.0, 1.0]),), (np.array([0.0, 1.0]),)).size(np.zeros(1), 7)).all()
+    assert np.isfinite(Curves((7,), (np.array([0.0, 1.0]),), (np.array([0.0, 1.0]),)).at(np.zeros(1), 7)).all()
 
 
 def test_too_short_a_history_is_an_error(history: ShopHistory, quick: ForecastParams) -> None:
