@@ -15,8 +15,8 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from invpipe.forecast.law import WindowDemand
 from invpipe.forecast.dispersion import fit_dispersion
+from invpipe.forecast.law import WindowDemand
 from invpipe.history import ShopHistory
 
 FloatArray = npt.NDArray[np.float64]

@@ -1,8 +1,8 @@
 """Window law on the yardsticks: mean over origins of the mean pinball loss per SKU, beside baselines.
 
 Run it with ``python -m invpipe_tests.benchmarks.window_law``; ``--online-retail FILE`` adds the second shop (columns sku, day, orders,
-unit_price; UCI Online Retail II, not part of the project). Every shop is taken as always orderable: its demand is the real one, before any
-simulated censoring.
+unit_price; UCI Online Retail II, not part of the project). `invpipe bench forecast` scores all shops, methods and figures; this is the
+quick look while the window law is worked on, and the place where the prototype stands with targets that reach past the cutoff.
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from invpipe.bench.yardsticks import Yardstick, complete_journey, online_retail
 from invpipe.forecast import DemandForecaster, ForecastParams
 from invpipe.forecast.baselines import gamma_poisson, zero
 from invpipe.forecast.law import CountLaw
 from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage
 from invpipe.grid import window_labels
-from invpipe.history import ShopHistory
-from invpipe.sources.complete_journey import catalogue, read_lines, real_demand
 from invpipe_tests.benchmarks.prototype import Prototype
 
 #: What was handed down of a 60-line prototype on the same cells: pinball at .5 and .9. For 60 days it comes out only with targets that
@@ -31,52 +29,13 @@ from invpipe_tests.benchmarks.prototype import Prototype
 PROTOTYPE = {"Complete Journey 28 d": (0.6156, 0.4363), "Online Retail 28 d": (1.697, 1.000), "Online Retail 60 d": (3.547, 2.202)}
 
 
-@dataclass(frozen=True)
-class Yardstick:
-    """A history, the window, the cutoffs (day indices), and within how many days before a cutoff a SKU must have sold to count."""
-
-    name: str
-    history: ShopHistory
-    window_days: int
-    cutoffs: tuple[int, ...]
-    sold_within_days: int
-
-
-def always_orderable(items: pl.DataFrame, sales: pl.DataFrame, first: date, last: date) -> ShopHistory:
-    """Return the history of a shop whose items were orderable on every day."""
-    spans = items.select("sku", from_day=pl.lit(first), to_day=pl.lit(last))
-    return ShopHistory.from_frames(items=items, sales_daily=sales, orderable_daily=spans)
-
-
-def complete_journey() -> Yardstick:
-    """Return the yardstick on dunnhumby Complete Journey: six origins, units in 28 days, SKUs sold before."""
-    lines = read_lines()
-    sales = real_demand(lines).with_columns(pl.col("demand_units").alias("sales_units"), revenue=pl.lit(0.0)).drop("demand_units")
-    history = always_orderable(catalogue(lines), sales, date(2017, 1, 1), date(2017, 12, 31))
-    return Yardstick("Complete Journey 28 d", history, 28, tuple(day - 1 for day in range(197, 338, 28)), 10_000)
-
-
-def online_retail(path: Path) -> list[Yardstick]:
-    """Return the yardsticks on Online Retail: ten origins 30 days apart, order lines in 28 and 60 days."""
-    lines = pl.read_parquet(path).with_columns(pl.col("day").cast(pl.Date))
-    sales = lines.select("sku", "day", sales_units=pl.col("orders").cast(pl.Int32), revenue=pl.lit(0.0))
-    texts = {name: pl.lit(None, pl.String) for name in ("title", "brand", "genre", "format")}
-    items = lines.group_by("sku").agg(list_price=pl.col("unit_price").median().cast(pl.Float64))
-    items = items.with_columns(**texts, release_date=pl.lit(None, pl.Date))
-    history = always_orderable(items, sales, lines["day"].min(), lines["day"].max())
-    return [
-        Yardstick(f"Online Retail {days} d", history, days, tuple(history.n_days - 1 - days - 30 * k for k in reversed(range(10))), 365)
-        for days in (28, 60)
-    ]
-
-
 def run(yardstick: Yardstick, params: ForecastParams, reaches: tuple[int, ...] = ()) -> Iterator[dict[str, float | str]]:
     """Yield one row per (origin, method); `reaches`: how far past the cutoff the targets of prototypes reach, in days."""
     history, days = yardstick.history, yardstick.window_days
     prototype = Prototype(history) if reaches else None
     n = len(history.skus)
-    for cutoff in yardstick.cutoffs:
-        day = history.first_day + timedelta(days=cutoff)
+    for day in yardstick.cutoffs:
+        cutoff = history.day_index(day)
         label = window_labels(history.arrays, np.arange(n), np.full(n, cutoff), np.ones(n, dtype=np.int64), np.full(n, days))
         recent = history.sales_daily.filter(pl.col("day").is_between(day - timedelta(days=yardstick.sold_within_days - 1), day))
         rows = history.items["sku"].is_in(recent["sku"].unique().implode()).to_numpy()
@@ -97,7 +56,7 @@ def run(yardstick: Yardstick, params: ForecastParams, reaches: tuple[int, ...] =
             yield {
                 "yardstick": yardstick.name,
                 "method": method,
-                "cutoff": cutoff,
+                "cutoff": day,
                 "pinball_50": pinball_loss(units, law.quantile(0.5), 0.5),
                 "pinball_90": pinball_loss(units, q90, 0.9),
                 "bracket_90_low": low,
