@@ -26,7 +26,8 @@ The newsvendor with Poisson demand of mean 50, overage cost 0.18 and underage co
 ([56], 'optimal', 0.0)
 """
 
-from invpipe.allocation.daily import PlanningParams, daily_problem, protection_windows, stock_value
+from invpipe.allocation.buying import buyer_table, plan_changes, vendor_totals
+from invpipe.allocation.daily import DailyOffers, PlanningParams, daily_offers, daily_problem, protection_windows, stock_value
 from invpipe.allocation.exact import expected_values, procurement_of
 from invpipe.allocation.plan import Method, OrderPlan, allocate, capital_curve
 from invpipe.allocation.problem import AllocationParams, AllocationProblem
@@ -35,15 +36,20 @@ from invpipe.allocation.procurement import ProcurementProblem
 __all__ = [
     "AllocationParams",
     "AllocationProblem",
+    "DailyOffers",
     "Method",
     "OrderPlan",
     "PlanningParams",
     "ProcurementProblem",
     "allocate",
+    "buyer_table",
     "capital_curve",
+    "daily_offers",
     "daily_problem",
     "expected_values",
+    "plan_changes",
     "procurement_of",
     "protection_windows",
     "stock_value",
+    "vendor_totals",
 ]

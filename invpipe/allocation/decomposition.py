@@ -38,6 +38,8 @@ MAX_TERM_VENDORS = 20
 MOST_MINIMUM_PRICE = 1.0
 #: Item solutions of the core: whole problem, one set of vendors.
 DUAL_ITERATIONS, SET_ITERATIONS = 300, 40
+#: Nodes of the branch and bound over the orders seen.
+PLAN_NODES = 2_000
 #: The dual of the whole problem may use this share of the time.
 DUAL_TIME_FRAC = 0.5
 #: The search over sets of vendors ends after so many without a better plan.
@@ -528,7 +530,7 @@ def solve_lagrangian(problem: ProcurementProblem, gap_frac: float, time_limit_se
     if not len(rows.capacity):
         units = skus.orders(problem.charge)
         return LagrangianSolution(units, problem.objective(units), prices)
-    params = LagrangianParams(time_limit_seconds=time_limit_seconds, gap=gap_frac)
+    params = LagrangianParams(time_limit_seconds=time_limit_seconds, gap=gap_frac, plan_nodes=PLAN_NODES)
     nothing = np.zeros(skus.n_items, dtype=np.int64)
     result = solve(skus, problem.capacity_limit[rows.capacity], start=nothing, params=params)
     prices[rows.capacity] = result.multipliers

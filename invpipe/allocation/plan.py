@@ -14,7 +14,7 @@ branch and bound where that leaves a gap; the better of the two bounds certifies
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 from typing import Literal, get_args
@@ -35,6 +35,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 OPTIMAL_GAP = 1e-9
 #: A plan above its bound by more than this, relative, is an error of the method, not of rounding.
 BOUND_TOLERANCE = 1e-7
+#: Relative gap to which a point of the capital curve is solved.
+CURVE_GAP = 1e-3
 #: Method "mip" gives this share of its time to the Lagrangian start.
 START_TIME_FRAC = 0.5
 #: An overspend above this share of the capital is an error of the method, not of rounding.
@@ -339,18 +341,27 @@ def allocate(
     return plan
 
 
-def capital_curve(problem: AllocationProblem, capitals: Sequence[float]) -> pl.DataFrame:
-    """Return what other sums of capital would earn, by the exact method without vendor minimums.
+def capital_curve(
+    problem: AllocationProblem | ProcurementProblem, capitals: Sequence[float], plan: OrderPlan | None = None
+) -> pl.DataFrame:
+    """Return what other sums of capital would earn, everything else as it is.
 
-    The bound never falls and the capital price never rises with the capital. The expected value of the integer plan follows the bound
-    within one lot, so it may dip by less than that.
+    An :class:`AllocationProblem` is solved by the exact method without vendor minimums. The bound never falls and the capital price never
+    rises with the capital. The expected value of the integer plan follows the bound within one lot, so it may dip by less than that.
+
+    Of a :class:`ProcurementProblem` bound and capital price are those without vendor terms, by the Lagrangian method to `CURVE_GAP`; the
+    value is that of its plan made to keep the terms (:func:`~invpipe.allocation.rounding.rounded_plan`). As a plan for less money is one
+    for more, value and bound never fall.
 
     Parameters
     ----------
     problem
-        Rows and demand; its own capital is not used.
+        What may be ordered; its own capital is not used.
     capitals
         Sums of money, each >= 0.
+    plan
+        A plan of the procurement problem that is known: no value for its capital or more is below its value, no bound for its capital or
+        less above its bound.
 
     Returns
     -------
@@ -360,18 +371,49 @@ def capital_curve(problem: AllocationProblem, capitals: Sequence[float]) -> pl.D
     Raises
     ------
     AllocationError
-        Where a capital is negative or not a number.
+        Where a capital is negative or not a number, or a procurement problem has no capacity "capital".
     """
     wrong = [capital for capital in capitals if not capital >= 0]
     if wrong:
         msg = f"{len(wrong)} of {len(capitals)} capitals are negative or not a number, first {wrong[0]}; give sums >= 0"
         raise AllocationError(msg)
+    rows = _procurement_curve(problem, capitals, plan) if isinstance(problem, ProcurementProblem) else _exact_curve(problem, capitals)
+    names = ("capital", "expected_value", "bound", "capital_price", "order_value")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Float64), orient="row")
+
+
+def _exact_curve(problem: AllocationProblem, capitals: Sequence[float]) -> list[tuple[float, ...]]:
     lots = exact.Lots.of(problem)
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for capital in capitals:
         bought = lots.buy(capital)
         spent = float(bought.order_units @ problem.unit_cost)
         value = float(exact.expected_values(problem, bought.order_units).sum())
         rows.append((float(capital), value, max(bought.bound, value), bought.capital_price, spent))
-    names = ("capital", "expected_value", "bound", "capital_price", "order_value")
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Float64), orient="row")
+    return rows
+
+
+def _procurement_curve(problem: ProcurementProblem, capitals: Sequence[float], plan: OrderPlan | None) -> list[tuple[float, ...]]:
+    if CAPITAL not in problem.capacity_names:
+        msg = f"the problem has the capacities {', '.join(problem.capacity_names) or 'none'}, none named {CAPITAL!r}; name it so"
+        raise AllocationError(msg)
+    money, params = problem.capacity_names.index(CAPITAL), AllocationParams(mip_gap_frac=CURVE_GAP)
+    values: dict[float, tuple[float, float]] = {}  # value and money spent, the best for this capital or less
+    bounds: dict[float, tuple[float, float]] = {}
+    best = -np.inf, 0.0
+    for capital in sorted(set(capitals)):
+        limit = problem.capacity_limit.copy()
+        limit[money] = capital
+        limited = replace(problem, capacity_limit=limit)
+        free = allocate(replace(limited, vendor_fixed_cost=np.zeros(1), vendor_min_order_value=np.zeros(1)), "lagrangian", params)
+        units = rounding.rounded_plan(limited, free.order_units.astype(np.float64), free.capacity_prices)
+        known = [(plan.objective, plan.order_value)] if plan is not None and _capital(problem) <= capital else []
+        best = max([best, (problem.objective(units), float(units @ problem.unit_cost)), *known], key=lambda found: found[0])
+        values[capital], bounds[capital] = best, (free.bound, free.capital_price)
+    if plan is not None:
+        bounds = {c: (min(bound, plan.bound) if c <= _capital(problem) else bound, price) for c, (bound, price) in bounds.items()}
+    least = np.inf
+    for capital in sorted(bounds, reverse=True):
+        least = min(least, bounds[capital][0])
+        bounds[capital] = max(least, values[capital][0]), bounds[capital][1]
+    return [(float(capital), values[capital][0], *bounds[capital], values[capital][1]) for capital in capitals]

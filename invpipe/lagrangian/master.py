@@ -21,6 +21,10 @@ from invpipe.lagrangian.items import FloatArray, IntArray
 
 #: Feasibility of the scaled programme: three digits below the relative gap of `LagrangianParams.dual_gap`.
 FEASIBILITY_TOLERANCE = 1e-10
+#: Simplex iterations of one solve before it is given up, far above what a warm start takes: between nearly equal cuts it can cycle.
+MOST_ITERATIONS = 100_000
+#: A solve that ended so was given up; what it left is no optimum.
+GIVEN_UP = (highspy.HighsModelStatus.kIterationLimit, highspy.HighsModelStatus.kTimeLimit, highspy.HighsModelStatus.kUnknown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +87,7 @@ class Master:
         checked_option(solver, "threads", 1)
         checked_option(solver, "presolve", "off")
         checked_option(solver, "solver", "simplex")
+        checked_option(solver, "simplex_iteration_limit", MOST_ITERATIONS)
         checked_option(solver, "primal_feasibility_tolerance", FEASIBILITY_TOLERANCE)
         checked_option(solver, "dual_feasibility_tolerance", FEASIBILITY_TOLERANCE)
         m = len(capacity)
@@ -91,6 +96,11 @@ class Master:
             solver.changeColBounds(j, 0.0, float(most[j] * row_scale[j] / value_scale))
         costs = np.concatenate([capacity / row_scale, np.ones(n_groups)])
         solver.changeColsCost(m + n_groups, np.arange(m + n_groups, dtype=np.int32), costs)
+
+    @property
+    def noise(self) -> float:
+        """A cut violated by no more than this is kept, as far as the solver can tell: money, or what the values are."""
+        return FEASIBILITY_TOLERANCE * self.value_scale
 
     def add(self, group: IntArray, value: FloatArray, use: FloatArray) -> None:
         """Add one cut for each of the groups given, shape (k,): theta >= value - multipliers @ use, value (k,), use (k, m)."""
@@ -115,16 +125,28 @@ class Master:
         self._use.append(use)
         self.n_cuts += k
 
-    def solve(self) -> MasterSolution:
-        """Solve the master.
+    def solve(self, time_limit_seconds: float = float("inf")) -> MasterSolution | None:
+        """Solve the master; None where that was given up, after too many iterations from the last basis and again from none, or too long.
+
+        Parameters
+        ----------
+        time_limit_seconds
+            Wall clock, > 0.
 
         Raises
         ------
         SolverError
-            Where HiGHS ends without an optimum.
+            Where HiGHS finds no optimum although there is one.
         """
+        if np.isfinite(time_limit_seconds):
+            checked_option(self._solver, "time_limit", self._solver.getRunTime() + time_limit_seconds)  # its clock runs on
         self._solver.run()
-        status = self._solver.getModelStatus()
+        if (status := self._solver.getModelStatus()) in GIVEN_UP and status != highspy.HighsModelStatus.kTimeLimit:
+            self._solver.clearSolver()
+            self._solver.run()
+            status = self._solver.getModelStatus()
+        if status in GIVEN_UP:
+            return None
         if status != highspy.HighsModelStatus.kOptimal:
             msg = f"HiGHS ended the master of {self.n_cuts} cuts with status {self._solver.modelStatusToString(status)!r}; no bound"
             raise SolverError(msg)

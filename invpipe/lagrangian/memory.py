@@ -186,6 +186,20 @@ class Memory:
         items = np.arange(len(pick))
         return Choice(self.option[pick, items], self.value[pick, items], self.use[pick, items])
 
+    def distinct(self, plan: Choice) -> tuple[Choice, IntArray, IntArray]:
+        """Return the options seen and those of a plan, item by item, none twice; where each item's begin; and which are the plan's."""
+        everyone = np.arange(len(plan.option))
+        option = np.concatenate([plan.option[None], self.option[: self.count]])
+        item, first = np.broadcast_to(everyone, option.shape).ravel(), np.arange(option.size)
+        order = np.lexsort((first, option.ravel(), item))
+        item, code = item[order], option.ravel()[order]
+        new = np.concatenate([[True], (np.diff(item) != 0) | (np.diff(code) != 0)])
+        which = order[new]
+        value = np.concatenate([plan.value[None], self.value[: self.count]]).ravel()[which]
+        use = np.concatenate([plan.use[None], self.use[: self.count]]).reshape(option.size, -1)[which]
+        start = np.searchsorted(item[new], np.arange(len(everyone) + 1)).astype(np.int64)
+        return Choice(code[new], value, use), start, np.flatnonzero(which < len(everyone))
+
     def swapped(self, choice: Choice, capacity: FloatArray, slack: FloatArray, penalty: FloatArray, multipliers: FloatArray) -> Choice:
         """Return the choice after repair and 1-opt over its own options and all options seen.
 

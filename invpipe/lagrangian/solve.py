@@ -39,6 +39,7 @@ from invpipe.errors import LagrangianError
 from invpipe.lagrangian.items import Choice, FloatArray, IntArray, Items
 from invpipe.lagrangian.master import Master, MasterSolution
 from invpipe.lagrangian.memory import Memory
+from invpipe.lagrangian.restricted import best_of_seen, free_options
 
 Status = Literal["optimal", "feasible", "violated"]
 
@@ -46,10 +47,18 @@ Status = Literal["optimal", "feasible", "violated"]
 CAPACITY_TOLERANCE = 1e-12
 #: An item worth this share less than an option it has shown before is not solved exactly.
 EXACT_TOLERANCE = 1e-7
+#: Rounding of one item's value, as a share of the largest value or priced use of any item.
+ROUNDING = 1e-12
 #: Plans are made once bound and master agree to this, relative; before, the multipliers say too little.
 PLAN_GAP = 1e-2
 #: Heuristic cuts go on while one lifts the master's model by this share of what is left between bound and master.
 HEURISTIC_GAIN_FRAC = 0.02
+#: The master is given at least this long, past the time limit too: seconds.
+LEAST_SECONDS = 1.0
+#: Before the options seen are searched, items are also asked at multipliers changed by these factors.
+AROUND = (0.75, 0.9, 0.97, 1.03, 1.1, 1.33)
+#: The search of the options seen ends at this share of the gap asked for.
+PLAN_STOP_FRAC = 0.1
 #: Seed of the dealing of items into groups.
 GROUP_SEED = 0
 
@@ -67,6 +76,11 @@ class LagrangianParams:
         Most rounds of maximum-violation cuts per item solution; 0 turns them off.
     max_iterations
         Most item solutions, >= 1: with it alone as limit, results are the same on every run.
+    plan_nodes
+        Where the plan is not within `gap` at the end, the options seen are searched for a better one by branch and bound of at most this
+        many nodes (:mod:`invpipe.lagrangian.restricted`); 0 turns that off.
+    plan_options
+        Most options in that search, those of least regret, >= 1.
     time_limit_seconds
         No further item solution is started after this, > 0; inf is no limit. The last plan is made after it.
     dual_gap
@@ -83,12 +97,22 @@ class LagrangianParams:
     n_groups: int = 100
     heuristic_cuts: int = 20
     max_iterations: int = 100
+    plan_nodes: int = 0
+    plan_options: int = 2_000
     time_limit_seconds: float = float("inf")
     dual_gap: float = 1e-7
     gap: float = 1e-9
 
     def __post_init__(self) -> None:
-        for name, least in (("n_groups", 1), ("heuristic_cuts", 0), ("max_iterations", 1), ("dual_gap", 0), ("gap", 0)):
+        for name, least in (
+            ("n_groups", 1),
+            ("heuristic_cuts", 0),
+            ("max_iterations", 1),
+            ("plan_nodes", 0),
+            ("plan_options", 1),
+            ("dual_gap", 0),
+            ("gap", 0),
+        ):
             if not getattr(self, name) >= least:
                 msg = f"{name} is {getattr(self, name)}; it must be at least {least}"
                 raise LagrangianError(msg)
@@ -208,7 +232,7 @@ def solve(
         Where shapes or bounds are wrong, a hard row has no start, or the items break their contract (best options that are not best,
         improved plans that are worse or over a capacity).
     SolverError
-        Where HiGHS ends without an optimum of the master.
+        Where HiGHS fails on the master. Where it gives up (iterations, time), the search ends with plan and bound so far.
     """
     search = _Search(items, capacity, penalty, params or LagrangianParams(), on_step)
     if start is not None:
@@ -244,6 +268,7 @@ class _Search:
         self.multipliers = np.zeros(items.n_rows)
         self.cuts: list[tuple[FloatArray | None, int]] = []  # (multipliers of a heuristic cut, None for an item solution; choices by then)
         self.cut_rows: list[IntArray] = []
+        self.largest_value = 0.0
         self.history: list[Step] = []
 
     # --- plans
@@ -295,6 +320,8 @@ class _Search:
         everyone = np.arange(self.items.n_items)
         first = 0
         for (multipliers, count), groups in zip(self.cuts, self.cut_rows, strict=True):
+            if first == len(master.weights):  # cuts after the last master that was solved
+                break
             per_group = np.zeros(self.n_groups)
             per_group[groups] = master.weights[first : first + len(groups)]
             first += len(groups)
@@ -320,15 +347,60 @@ class _Search:
                 self.make_plans(choice, master)
             done = relative_gap(self.bound, self.objective) <= self.params.gap
             if not done:
-                self.add_cut(solver, None)
-                master = self.solve_master(solver)
-                done = relative_gap(self.bound, self.lower) <= self.params.dual_gap
+                lift = self.add_cut(solver, None, master)
+                solved = self.solve_master(solver) if lift > 0.0 else None
+                master = solved or master
+                done = solved is None or relative_gap(self.bound, self.lower) <= self.params.dual_gap
             self.note(iteration, solver)
-            if done or perf_counter() - self.began >= self.params.time_limit_seconds:
+            if done or master is None or self.seconds_left() <= 0:
                 break
-            multipliers = master.multipliers if master else multipliers
+            multipliers = master.multipliers
         if relative_gap(self.bound, self.objective) > self.params.gap:
             self.make_plans(choice, master)
+        if relative_gap(self.bound, self.objective) > self.params.gap and self.plan is not None:
+            self.search_seen(self.plan)
+
+    def search_seen(self, plan: Choice) -> None:
+        """Look for a better plan among the options seen, by an integer programme."""
+        params = self.params
+        if params.plan_nodes == 0 or self.items.n_items == 0:
+            return
+        for factors in _around(self.items.n_rows):  # options that a little more or less of a capacity would call for
+            if self.seconds_left() <= 0:
+                break
+            self.memory.add(self.items.best(np.minimum(self.multipliers * factors, self.penalty)))
+        seen, start, at = self.memory.distinct(plan)
+        best = self.memory.pick(self.multipliers)[1]
+        room = self.bound - self.objective
+        free = free_options(seen, start, at, best, self.multipliers, room, params.plan_options)
+        if len(free) == 0:
+            return
+        item = np.searchsorted(start, free, side="right") - 1
+        is_plan = np.isin(free, at)
+        left = self.capacity - (plan.total_use() - seen.use[free[is_plan]].sum(axis=0))
+        taken = best_of_seen(
+            seen.value[free],
+            seen.use[free],
+            item,
+            is_plan.astype(np.float64),
+            left,
+            self.penalty,
+            gap=PLAN_STOP_FRAC * params.gap * abs(self.bound),
+            max_nodes=params.plan_nodes,
+            seconds=max(self.seconds_left(), LEAST_SECONDS),
+        )
+        if taken is None:
+            return
+        option = plan.option.copy()
+        option[item[taken]] = seen.option[free[taken]]
+        found = self.items.evaluate(option)
+        self.offer(found)
+        if self.score(found) > -np.inf:
+            self.offer(self.items.improved(found, np.maximum(self.capacity - found.total_use(), 0.0), self.multipliers))
+
+    def seconds_left(self) -> float:
+        """Return what is left of the time."""
+        return self.params.time_limit_seconds - (perf_counter() - self.began)
 
     def solve_items(self, multipliers: FloatArray) -> Choice:
         """Return the items' best options, with the bound they give."""
@@ -337,6 +409,7 @@ class _Search:
             msg = f"items.best gave uses of shape {choice.use.shape}; give {(self.items.n_items, self.items.n_rows)}"
             raise LagrangianError(msg)
         priced = choice.value - choice.use @ multipliers
+        self.largest_value = max(self.largest_value, float(np.abs(choice.value).max(initial=0.0)))
         if self.memory.count:
             self.check_exact(multipliers, priced)
         self.memory.add(choice)
@@ -348,8 +421,9 @@ class _Search:
         """Refuse best options that are worth less than options seen before: there would be no bound."""
         pick, seen = self.memory.pick(multipliers)
         best_seen = self.memory.taken(pick)
-        noise = EXACT_TOLERANCE * (np.abs(best_seen.value) + np.abs(best_seen.use) @ multipliers)
-        short = seen - priced > noise
+        size = np.abs(best_seen.value) + np.abs(best_seen.use) @ multipliers
+        largest = max(float(size.max(initial=0.0)), float(np.abs(priced).max(initial=0.0)), self.largest_value)
+        short = seen - priced > EXACT_TOLERANCE * size + ROUNDING * largest
         if short.any():
             first = int(short.argmax())
             msg = (
@@ -389,34 +463,40 @@ class _Search:
         most[hard] = max(self.bound - self.score(self.start), 0.0) / left[hard]
         return most
 
-    def add_cut(self, solver: Master, multipliers: FloatArray | None, master: MasterSolution | None = None) -> float:
-        """Add the cuts of the last choice, or of the best options seen under the multipliers where they lift the model; return how much."""
+    def add_cut(self, solver: Master, multipliers: FloatArray | None, master: MasterSolution | None) -> float:
+        """Add cuts and return by how much they lift the model where the master has its optimum, 0 where only by rounding noise.
+
+        The cuts are those of the last choice, or, for multipliers, of the best options seen under them. Only cuts above the master's
+        model by more than its noise are added, of the best options seen only where they lift it by enough.
+        """
         count = self.memory.count
         pick = np.full(self.items.n_items, count - 1) if multipliers is None else self.memory.pick(multipliers)[0]
         value, use = self.memory.group_sums(pick, self.group, self.n_groups)
         groups, lift = np.arange(self.n_groups), np.inf
-        if multipliers is not None and master is not None:
-            above = value - use @ multipliers - master.theta
-            groups = np.flatnonzero(above > 0)
+        if master is not None:
+            above = value - use @ master.multipliers - master.theta
+            groups = np.flatnonzero(above > solver.noise)
             lift = float(above[groups].sum())
-            if lift <= HEURISTIC_GAIN_FRAC * (self.bound - self.lower):
-                return lift
+            least = HEURISTIC_GAIN_FRAC * (self.bound - self.lower) if multipliers is not None else 0.0
+            if lift <= least:
+                return 0.0
         solver.add(groups, value[groups], use[groups])
         self.cuts.append((multipliers, count))
         self.cut_rows.append(groups)
         return lift
 
-    def solve_master(self, solver: Master) -> MasterSolution:
-        """Solve the master, adding heuristic cuts while they lift it."""
-        master = solver.solve()
-        self.lower = max(self.lower, master.lower)
+    def solve_master(self, solver: Master) -> MasterSolution | None:
+        """Solve the master, adding heuristic cuts while they lift it; None where the master was given up."""
+        master = solver.solve(max(self.seconds_left(), LEAST_SECONDS))
         for _ in range(self.params.heuristic_cuts):
+            if master is None:
+                return None
+            self.lower = max(self.lower, master.lower)
             if self.bound - self.lower <= self.params.dual_gap * abs(self.bound):
                 break
-            if self.add_cut(solver, master.multipliers, master) <= HEURISTIC_GAIN_FRAC * (self.bound - self.lower):
+            if self.add_cut(solver, master.multipliers, master) == 0.0:
                 break
-            master = solver.solve()
-            self.lower = max(self.lower, master.lower)
+            master = solver.solve(max(self.seconds_left(), LEAST_SECONDS))
         return master
 
     def note(self, iteration: int, solver: Master) -> None:
@@ -438,6 +518,13 @@ class _Search:
         status: Status = "violated" if (violation > 0).any() else "optimal" if gap <= self.params.gap else "feasible"
         seconds = perf_counter() - self.began
         return LagrangianResult(status, self.objective, bound, gap, self.plan, self.multipliers, violation, tuple(self.history), seconds)
+
+
+def _around(m: int) -> list[FloatArray]:
+    """Return factors of multipliers: all rows together, then each row by itself."""
+    together = [np.full(m, factor) for factor in AROUND]
+    alone = [np.where(np.arange(m) == row, factor, 1.0) for row in range(m if m > 1 else 0) for factor in AROUND]
+    return together + alone
 
 
 def _check_rows(name: str, values: FloatArray, m: int, *, least: float = -np.inf, finite: bool = False) -> None:

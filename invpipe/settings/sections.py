@@ -112,7 +112,9 @@ class PlanningSettings(Section):
     Parameters
     ----------
     method
-        Allocation method of the daily plan: "exact", "lp" or "greedy".
+        Allocation method of the daily plan. "auto": "exact" where each SKU has one usable offer and no vendor a minimum order value, else
+        "mip" over all usable offers ("lagrangian" where there are more than 30,000 of them). "mip" and "lagrangian" take all usable
+        offers with their minimums, "exact", "lp" and "greedy" each SKU's cheapest, and defer vendors whose minimum is not reached.
     capital_limit
         Working capital tied up in stock and open orders at most, money; without it `capital_limit_frac` decides.
     capital_limit_frac
@@ -127,7 +129,7 @@ class PlanningSettings(Section):
         What a unit left over at the end of the protection window is worth as a share of its cost, 0 to below 1.
     """
 
-    method: Literal["exact", "lp", "greedy"] = "exact"
+    method: Literal["auto", "exact", "lp", "mip", "lagrangian", "greedy"] = "auto"
     capital_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     capital_limit_frac: float = Field(default=1.25, gt=0, allow_inf_nan=False)
     review_period_days: Days = 7

@@ -1,7 +1,7 @@
 """The document's programme over two quantiles in several ways beside the exact method: one optimum, seconds from arrays to answer.
 
-Run it with ``python -m invpipe_tests.benchmarks.allocation_peers``, in an environment that also has ``pulp`` and ``linopy`` (pip install
-them; they are no dependencies); one that is not installed is left out, and said so. Every way gets the same arrays (simulated, seeded)
+Run it with ``python -m invpipe_tests.benchmarks.allocation_peers``, in an environment with the extra ``test``, which brings ``pulp`` and
+``linopy``; one that is not installed is left out, and said so. Every way gets the same arrays (simulated, seeded)
 and its time includes building the model, as a planner pays for that every day. Optima that differ by more than 1e-6 are an error.
 """
 
@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -50,7 +51,7 @@ def by_pulp(model: QuantileModel) -> float:
     """Solve it by PuLP with the CBC it brings."""
     pulp = importlib.import_module("pulp")
     n, programme = len(model), pulp.LpProblem("plan", pulp.LpMaximize)
-    x, s, u = ([pulp.LpVariable(f"{name}{i}", 0) for i in range(n)] for name in "xsu")
+    x, s, u = ([programme.add_variable(f"{name}{i}", 0) for i in range(n)] for name in "xsu")
     p, c, h, stock = (a.tolist() for a in (model.unit_price, model.unit_cost, model.holding_cost, model.inventory_position_units))
     low, high, penalty = model.median_units.tolist(), model.upper_units.tolist(), model.penalty.tolist()
     programme += pulp.lpSum(p[i] * s[i] - c[i] * x[i] - h[i] * (x[i] - s[i]) - penalty[i] * u[i] for i in range(n))
@@ -59,7 +60,9 @@ def by_pulp(model: QuantileModel) -> float:
         programme += s[i] <= stock[i] + x[i]
         programme += s[i] <= low[i]
         programme += u[i] >= high[i] - stock[i] - x[i]
-    programme.solve(pulp.PULP_CBC_CMD(msg=False, threads=1))
+    with warnings.catch_warnings():  # the way to the CBC that PuLP brings; version 4 finds it in a package of its own
+        warnings.filterwarnings("ignore", "PULP_CBC_CMD", DeprecationWarning)
+        programme.solve(pulp.PULP_CBC_CMD(msg=False, threads=1))
     return float(pulp.value(programme.objective)) - float(model.holding_cost @ model.inventory_position_units)
 
 

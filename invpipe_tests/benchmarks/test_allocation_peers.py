@@ -12,7 +12,7 @@ def test_all_ways_find_one_optimum() -> None:
     found = allocation_peers.compare(skus=60, runs=1, seed=1)
     assert {"invpipe exact", "scipy linprog", "pulp", "linopy"} <= set(found)
     assert found["invpipe exact"][1] == 1.0
-    assert all(figures[0] > 0 for figures in found.values() if figures)
+    assert all(figures is not None and figures[0] > 0 for figures in found.values())
 
 
 def test_another_optimum_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,18 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from invpipe.allocation import PlanningParams, allocate, capital_curve, daily_problem
+from invpipe.allocation import (
+    AllocationParams,
+    DailyOffers,
+    OrderPlan,
+    PlanningParams,
+    ProcurementProblem,
+    capital_curve,
+    daily_offers,
+    plan_changes,
+)
+from invpipe.defs.allocation.checks import faults
+from invpipe.defs.allocation.exports import buyer_metadata, changes_metadata, exported, plan_before
 from invpipe.defs.common import ONE_RUN, ShopSettings, declared
 from invpipe.defs.partitions import Partitions
 from invpipe.forecast import WindowDemand
@@ -18,7 +29,9 @@ from invpipe.settings import Settings
 from invpipe.sources.databases.shop import DatabaseShop
 
 #: Capitals of the what-if curve as shares of the day's capital.
-CURVE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+CURVE = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0)
+#: A day's plan stops at this gap, a tenth of a percent, and in any case long before a run is ended.
+PLAN_PARAMS = AllocationParams(mip_gap_frac=1e-3, time_limit_seconds=300.0)
 
 
 def planning_params(settings: Settings) -> PlanningParams:
@@ -47,23 +60,44 @@ def allocation_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         """Spend each day's capital where its next unit earns most."""
         now = settings.get()
         lines, summaries, curves = {}, {}, {}
-        for day, forecast in window_forecast.items():
-            problem = daily_problem(shop_history, date.fromisoformat(day), WindowDemand.from_frame(forecast), planning_params(now))
-            plan = allocate(problem, method=now.planning.method)
+        for day, forecast in sorted(window_forecast.items()):
+            offers = daily_offers(shop_history, date.fromisoformat(day), WindowDemand.from_frame(forecast), planning_params(now))
+            plan = offers.plan(now.planning.method, PLAN_PARAMS)
+            lines[day] = offers.lines(plan)
             summary = {name: value for name, value in plan.summary().items() if name != "seconds"}  # seconds differ from run to run
-            metadata = {
-                **summary,
-                "first_lines": dg.MetadataValue.md(markdown(order_lines_table(plan.lines, 15))),
-                "value_per_capital": dg.MetadataValue.md(png_markdown(capital_chart(plan.lines, plan.capital_price))),
-            }
-            context.add_asset_metadata(metadata, asset_key="order_plan", partition_key=day)
-            lines[day], summaries[day] = plan.lines, pl.DataFrame([summary])
-            curves[day] = capital_curve(problem, [share * problem.capital for share in CURVE])
+            summaries[day] = pl.DataFrame([summary])
+            curves[day] = capital_curve(plan.problem, [share * offers.cheapest.capital for share in CURVE], plan)
+            context.add_asset_metadata(summary | _shown(lines[day], plan), asset_key="order_plan", partition_key=day)
+            context.add_asset_metadata(_for_buyers(now, day, offers, plan, lines), asset_key="order_plan_summary", partition_key=day)
         yield dg.Output(lines, "order_plan")
         yield dg.Output(summaries, "order_plan_summary")
         yield dg.Output(curves, "capital_curve")
 
     return [plan_orders]
+
+
+def _shown(lines: pl.DataFrame, plan: OrderPlan) -> dict[str, dg.MetadataValue]:
+    """Return the first lines, the chart, and the price of each capacity, which Dagster draws over the days."""
+    names = plan.problem.capacity_names if isinstance(plan.problem, ProcurementProblem) else ("capital",)
+    return {
+        **{f"price_of_{name}": dg.MetadataValue.float(float(price)) for name, price in zip(names, plan.capacity_prices, strict=True)},
+        "first_lines": dg.MetadataValue.md(markdown(order_lines_table(lines, 15))),
+        "value_per_capital": dg.MetadataValue.md(png_markdown(capital_chart(lines, plan.capital_price))),
+    }
+
+
+def _for_buyers(
+    settings: Settings, day: str, offers: DailyOffers, plan: OrderPlan, lines: dict[str, pl.DataFrame]
+) -> dict[str, dg.MetadataValue]:
+    """Return tables by vendor, the changes since the plan before, and the files; a plan that its check will refuse is not written."""
+    now = lines[day]
+    shown, changes = buyer_metadata(now), None
+    known = plan_before(settings, day, lines)
+    if known is not None:
+        before, old = known
+        changes = plan_changes(old, now, offers.offered(plan.capital_price))
+        shown |= changes_metadata(before, changes)
+    return shown if faults(now, offers.cheapest.capital) else shown | exported(settings.home, day, now, changes)
 
 
 def proposal_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:

@@ -11,7 +11,7 @@ def allocation_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(asset="order_plan", blocking=True, partitions_def=partitions.day, additional_ins={"order_plan_summary": dg.AssetIn()})
     def plan_within_capital(order_plan: dict[str, pl.DataFrame], order_plan_summary: dict[str, pl.DataFrame]) -> dg.AssetCheckResult:
-        """Check that the lines cost no more than the capital, order at least one unit each, no SKU twice, each with a reason."""
+        """Check that the lines cost no more than the capital, order at least one unit each, no offer twice, each with a reason."""
         wrong = [
             f"{day}: {fault}" for day, lines in order_plan.items() for fault in faults(lines, float(order_plan_summary[day]["capital"][0]))
         ]
@@ -25,7 +25,7 @@ def faults(lines: pl.DataFrame, capital: float) -> list[str]:
     """Return what is wrong with a day's order lines, in words; empty where nothing is."""
     value = float((lines["order_units"] * lines["unit_cost"]).sum())
     counts = {
-        "SKUs are ordered twice": len(lines) - lines["sku"].n_unique(),
+        "offers are ordered twice": len(lines) - lines.n_unique(["sku", "vendor"]),
         "lines order no unit": int((lines["order_units"] <= 0).sum()),
         "lines have no reason": int((lines["reason"].fill_null("").str.len_chars() == 0).sum()),
     }

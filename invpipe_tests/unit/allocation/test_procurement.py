@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invpipe.allocation import AllocationParams, AllocationProblem, ProcurementProblem, allocate, decomposition, procurement_of, separable
+from invpipe.allocation import (
+    AllocationParams,
+    AllocationProblem,
+    ProcurementProblem,
+    allocate,
+    capital_curve,
+    decomposition,
+    procurement_of,
+    separable,
+)
 from invpipe.allocation.programme import relaxed_value, solve_linear
 from invpipe.errors import AllocationError, SolverError
+from invpipe.lagrangian.master import Master
 from invpipe_tests.oracles import allocation as rows_oracle
 from invpipe_tests.oracles import allocation_procurement as oracle
 
@@ -319,3 +329,49 @@ def test_plan_that_breaks_a_constraint_is_an_error(monkeypatch):
     monkeypatch.setattr(separable, "solve", lambda _: broken)
     with pytest.raises(SolverError, match=r"method 'exact' gives a plan that breaks its constraints: .*; this is a defect"):
         allocate(problem)
+
+
+def test_search_of_a_gap_of_nothing_ends(monkeypatch):
+    """Prevents thousands of cuts that repeat each other: with 3 SKUs and no gap allowed, rounding keeps bound and master apart for ever."""
+    monkeypatch.setattr(decomposition, "LEAST_DUAL_GAP", 0.0)
+    cuts = []
+    add = Master.add
+
+    def counted(self, group, value, use):
+        cuts.append(len(group))
+        add(self, group, value, use)
+
+    monkeypatch.setattr(Master, "add", counted)
+    problem = oracle.rich_problem(118, 3, 2, terms=True, capacities=2)
+    found = decomposition.solve_lagrangian(problem, 0.0, 600.0)
+    assert len(cuts) < 200
+    assert problem.objective(found.order_units) <= oracle.best_value(problem) + 1e-9 <= found.bound + 2e-9
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_capital_curve_brackets_the_best_plan_of_each_capital(seed):
+    """Prevents a curve that promises more than there is, vendor terms left out of its values, and one that falls."""
+    problem = oracle.rich_problem(seed, 3, 2)
+    capitals = [share * float(problem.capacity_limit[0]) for share in (2.0, 0.0, 0.25, 1.0, 0.5, 4.0)]
+    plan = allocate(problem, "mip", EXACTLY)
+    for known in (None, plan):
+        curve = capital_curve(problem, capitals, known)
+        assert curve["capital"].to_list() == capitals
+        for row in curve.iter_rows(named=True):
+            limit = np.concatenate([[row["capital"]], problem.capacity_limit[1:]])
+            best = oracle.best_value(replace(problem, capacity_limit=limit))
+            assert row["expected_value"] <= best + 1e-9 * abs(best)
+            assert row["bound"] >= best - 1e-9 * abs(best)
+            assert row["order_value"] <= row["capital"] * (1 + 1e-9)
+        rising = curve.sort("capital")
+        assert rising["expected_value"].is_sorted()
+        assert rising["bound"].is_sorted()
+    at = curve.filter(curve["capital"] == problem.capacity_limit[0])
+    assert at["expected_value"][0] >= plan.objective
+
+
+def test_capital_curve_needs_a_capital():
+    """Prevents a curve along another capacity."""
+    problem = replace(oracle.rich_problem(0, 3, 2), capacity_names=("volume", "weight"))
+    with pytest.raises(AllocationError, match=r"the problem has the capacities volume, weight, none named 'capital'; name it so"):
+        capital_curve(problem, [1.0])
