@@ -1,20 +1,23 @@
-"""Jobs: what an operator starts, and the daily schedule."""
+"""Jobs: what an operator starts, and the daily and weekly schedules."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from invpipe.contracts import CONTRACTS
+from invpipe.defs.forecast.registry import ModelRegistry
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.sources.assets import DAILY_TABLES
 from invpipe.settings import Settings
 
 EXTRACT = ("raw_items", "raw_vendors", "true_demand", *(f"raw_{table}" for table in DAILY_TABLES))
 CORE = (*(f"core_{table}" for table in CONTRACTS), "quarantine", "quarantine_counts", "shop_history", "offer_deltas", "training_grid")
-PLAN = ("features", "demand_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
-FOLDS = ("fold_scores",)
+MODEL = ("demand_model", "model_scores", "model_gates")
+PLAN = ("features", "serving_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+FOLDS = ("fold_model", "fold_scores", "fold_class_scores")
+EXPLANATIONS = ("feature_families", "forecast_drivers", "forecast_fan")
 WINDOWS = ("tape", "scheduled_forecasts")
 BACKTESTS = ("backtest",)
 PACKING = ("packing_plan", "packing_capacities", "packing_comparison")
@@ -32,12 +35,18 @@ def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     """Return all jobs; where proposals are written, planning ends with them."""
     plan = (*PLAN, "order_proposals") if settings.proposals.write else PLAN
     return [
-        _job("daily", "Extract a day, validate the shop, forecast, plan the day's orders.", (*EXTRACT, *CORE, *plan)),
+        _job(
+            "daily",
+            "Extract a day, validate the shop, train a model (its schedule does so only where none serves), plan the day's orders.",
+            (*EXTRACT, *CORE, *MODEL, *plan),
+        ),
+        _job("weekly", "Train a model, score it, and gate it: where it passes, it serves the days from its cutoff on.", MODEL),
         _job("extract", "Extract days without planning them; backfill a range in one run.", EXTRACT),
         _job("validate_tables_again", "Hold all extracted days against the contracts.", CORE),
         _job("plan", "Forecast and plan a day from the validated shop.", plan),
         _job("validate", "Score walk-forward folds; backfill all folds in one run.", FOLDS),
-        _job("summarise_folds", "Mean scores over the folds.", ("fold_summary",)),
+        _job("summarise_folds", "Mean scores over the folds, and calibration by class.", ("fold_summary", "fold_calibration")),
+        _job("explain", "Say what drives the forecasts of a day.", EXPLANATIONS),
         _job("record", "Tapes and scheduled forecasts of backtest windows.", WINDOWS),
         _job("backtests", "Replay windows under variants.", BACKTESTS),
         _job("compare", "Compare the variants of a window.", ("ablation",)),
@@ -48,9 +57,17 @@ def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
 
 
 def schedules(partitions: Partitions, settings: Settings) -> list[dg.ScheduleDefinition]:
-    """Return the daily schedule, and for a shop with databases the extract before it; both off until an operator starts them."""
-    daily = daily_schedule(partitions, settings)
-    return [extract_schedule(partitions, settings), daily] if settings.source == "databases" else [daily]
+    """Return the daily and weekly schedules, for a shop with databases after the extract; off until an operator starts them."""
+    common = [daily_schedule(partitions, settings), weekly_schedule(partitions, settings)]
+    return [extract_schedule(partitions, settings), *common] if settings.source == "databases" else common
+
+
+def daily_assets(settings: Settings, day: date) -> list[dg.AssetKey] | None:
+    """Return what a daily run makes of its job where a model serves the day: all but a new model; None, the whole job, where none does."""
+    if ModelRegistry(settings).choose(day) is None:
+        return None
+    proposals = ("order_proposals",) if settings.proposals.write else ()
+    return [dg.AssetKey(name) for name in (*EXTRACT, *CORE, *PLAN, *proposals)]
 
 
 def daily_schedule(partitions: Partitions, settings: Settings) -> dg.ScheduleDefinition:
@@ -64,12 +81,35 @@ def daily_schedule(partitions: Partitions, settings: Settings) -> dg.ScheduleDef
     )
     def daily_at_0530(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         """Plan the day before the tick; the embedded shop ends on 2017-12-31, later days are skipped with a reason."""
-        day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
-        if not partitions.day.has_partition_key(day):
-            return dg.SkipReason(f"the source has no day {day}; its last one is {partitions.day.get_last_partition_key()}")
-        return dg.RunRequest(run_key=day, partition_key=day)
+        day = (context.scheduled_execution_time - timedelta(days=1)).date()
+        return _missing(partitions, day) or dg.RunRequest(
+            run_key=day.isoformat(), partition_key=day.isoformat(), asset_selection=daily_assets(settings, day)
+        )
 
     return daily_at_0530
+
+
+def weekly_schedule(partitions: Partitions, settings: Settings) -> dg.ScheduleDefinition:
+    """Return the schedule that trains, scores and gates a model on Sundays at 03:00; off until an operator starts it."""
+
+    @dg.schedule(
+        job_name="weekly",
+        cron_schedule="0 3 * * 0",
+        execution_timezone=settings.shop.time_zone,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )
+    def weekly_on_sunday_at_0300(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        """Train at the end of Friday, the last day a daily run has extracted by then; Saturday comes two hours later."""
+        day = (context.scheduled_execution_time - timedelta(days=2)).date()
+        return _missing(partitions, day) or dg.RunRequest(run_key=day.isoformat(), partition_key=day.isoformat())
+
+    return weekly_on_sunday_at_0300
+
+
+def _missing(partitions: Partitions, day: date) -> dg.SkipReason | None:
+    if partitions.day.has_partition_key(day.isoformat()):
+        return None
+    return dg.SkipReason(f"the source has no day {day}; its last one is {partitions.day.get_last_partition_key()}")
 
 
 def extract_schedule(partitions: Partitions, settings: Settings) -> dg.ScheduleDefinition:

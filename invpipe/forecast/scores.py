@@ -149,6 +149,21 @@ def _frame(rows: Sequence[Mapping[str, object]], fold: Fold, scored_on: str) -> 
     return pl.DataFrame(full, schema=SCORE_SCHEMA)
 
 
+def check_cutoff(forecaster: DemandForecaster, fold: Fold) -> None:
+    """Refuse a forecaster that knows other days than the fold says.
+
+    Raises
+    ------
+    ForecastError
+        Where the cutoffs differ.
+    """
+    if forecaster.cutoff != fold.cutoff:
+        msg = (
+            f"the forecaster knows days up to {forecaster.cutoff}, fold {fold.index} has cutoff {fold.cutoff}; fit it at the fold's cutoff"
+        )
+        raise ForecastError(msg)
+
+
 def score_fold(forecaster: DemandForecaster, history: ShopHistory, fold: Fold, demand: pl.DataFrame | None = None) -> pl.DataFrame:
     """Return the scores of a forecaster fitted at the fold's cutoff and of all baselines, columns SCORE_SCHEMA.
 
@@ -166,11 +181,7 @@ def score_fold(forecaster: DemandForecaster, history: ShopHistory, fold: Fold, d
     ForecastError
         Where the forecaster knows another cutoff than the fold's, or has daily quantiles other than .1, .5 and .9.
     """
-    if forecaster.cutoff != fold.cutoff:
-        msg = (
-            f"the forecaster knows days up to {forecaster.cutoff}, fold {fold.index} has cutoff {fold.cutoff}; fit it at the fold's cutoff"
-        )
-        raise ForecastError(msg)
+    check_cutoff(forecaster, fold)
     if forecaster.daily is not None and not {0.1, 0.5, 0.9} <= set(forecaster.daily.taus):
         msg = f"the forecaster has daily quantiles {forecaster.daily.taus}; scores need .1, .5 and .9 among them, or no daily boosters"
         raise ForecastError(msg)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import altair as alt
 import polars as pl
 
-Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart
+Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.ConcatChart
 
 WIDTH, HEIGHT = 460, 170
 #: Middle tones with a contrast of 3:1 or more on white and on near-black.

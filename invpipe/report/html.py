@@ -15,12 +15,13 @@ from pathlib import Path
 import polars as pl
 
 from invpipe.atomic import atomic_replace
-from invpipe.report import charts, tables
+from invpipe.forecast.classes import pool, whole_slab
+from invpipe.report import charts, forecast_charts, tables
 from invpipe.report.charts import Chart
 from invpipe.report.images import svg
 
-#: Order lines shown unless told otherwise.
-ORDER_LINES = 15
+#: Order lines shown unless told otherwise, and SKUs whose drivers are.
+ORDER_LINES, DRIVER_SKUS = 15, 10
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a636e; --ground: #fff; --line: #d5dae0; --mark: #fff1cc; --on-mark: #5c4300; }
@@ -75,6 +76,10 @@ class Report:
         Units per week, rows of :func:`invpipe.report.charts.weekly_units`; None: the section is left out, as for all frames below.
     fold_scores
         Rows of :func:`invpipe.forecast.scores.score_fold`, all folds.
+    class_scores
+        Rows of :func:`invpipe.forecast.classes.score_classes`, all folds.
+    families, drivers, fan
+        Frames of :func:`invpipe.forecast.explain.family_importance`, `drivers` and `forecast_fan`.
     order_lines, order_summary
         Lines and summary of an order plan; the summary's capital_price is drawn as a line. A column title of the lines is shown.
     ablation, bound, baseline
@@ -90,6 +95,10 @@ class Report:
     simulated: Sequence[str] = ()
     weekly: pl.DataFrame | None = None
     fold_scores: pl.DataFrame | None = None
+    class_scores: pl.DataFrame | None = None
+    families: pl.DataFrame | None = None
+    drivers: pl.DataFrame | None = None
+    fan: pl.DataFrame | None = None
     order_lines: pl.DataFrame | None = None
     order_summary: Mapping[str, str | int | float] = field(default_factory=dict)
     ablation: pl.DataFrame | None = None
@@ -146,6 +155,47 @@ def _forecast(scores: pl.DataFrame) -> str:
     )
 
 
+def _classes(sums: pl.DataFrame) -> str:
+    slab = whole_slab(sums)
+    out = _paragraph(
+        f"Window demand over {slab['window_days'][0]} days, pooled over the folds, by classes that are known at the cutoff. Misses: by how "
+        "many percentage points tau lies outside P(y<q) to P(y≤q). Rps vs best: ranked probability score of the window law over that of "
+        "the best baseline of the same row, below 1 is better. Cold start: SKUs without a sale before the cutoff."
+    )
+    for caption, scores in (
+        ("By fold.", pool(slab, "cutoff")),
+        ("By demand class: average demand interval against 1.32, squared variation of the units against .49.", pool(slab, "demand_class")),
+        ("By volume decile: units per orderable day in the 91 days before the cutoff, 10 sells most.", pool(slab, "volume_decile")),
+        ("By window length in days.", pool(sums, "window_days")),
+    ):
+        out += _table(tables.class_table(scores), caption)
+    inside = "Share of cells below and up to each quantile by demand class, with cells; the diagonal should lie inside the band."
+    flat = "Randomised PIT by demand class, with cells; a calibrated law is flat at 1, too narrow a law rises at both ends."
+    best = "Ranked probability score per fold and demand class; the best baseline of the fold and class is 1."
+    return out + _figures(
+        _figure(forecast_charts.bracket_curve_chart(sums), "bracket-curve", inside),
+        _figure(forecast_charts.pit_chart(sums), "pit", flat),
+        _figure(forecast_charts.decile_chart(sums), "deciles", "Bracket P(y<q90) to P(y≤q90) per volume decile; it should hold .9."),
+        _figure(forecast_charts.class_fold_chart(sums), "classes", best),
+    )
+
+
+def _explanation(report: Report) -> str:
+    """Return why the forecasts are what they are, as far as the report knows."""
+    figures = []
+    if report.families is not None:
+        moved = "Feature families: how far each moves the log rate of a SKU (mean of absolute Shapley values), and its share of the gain."
+        figures.append(_figure(forecast_charts.family_chart(report.families), "families", moved))
+    if report.fan is not None:
+        ahead = "Units sold so far, and the median and 80 % interval of the units from the cutoff on, of SKUs of all sizes."
+        figures.append(_figure(forecast_charts.fan_chart(report.fan), "fan", ahead))
+    out = _figures(*figures) if figures else ""
+    if report.drivers is not None:
+        caption = "What drives the forecasts of the SKUs that are expected to sell most: feature, its value, factor of the rate."
+        out += _table(tables.drivers_table(report.drivers, DRIVER_SKUS), caption)
+    return out
+
+
 def _orders(lines: pl.DataFrame, summary: Mapping[str, str | int | float]) -> str:
     out = _facts(summary)
     if lines.is_empty():
@@ -182,6 +232,10 @@ def _sections(report: Report) -> Iterator[tuple[str, str, str]]:
         yield "shop", "The shop", _shop(report)
     if report.fold_scores is not None:
         yield "forecast", "Forecast", _forecast(report.fold_scores)
+    if report.class_scores is not None:
+        yield "calibration", "Calibration", _classes(report.class_scores)
+    if explanation := _explanation(report):
+        yield "explanation", "Drivers of the forecast", explanation
     if report.order_lines is not None:
         yield "orders", "Order plan", _orders(report.order_lines, report.order_summary)
     if report.ablation is not None:

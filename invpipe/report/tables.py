@@ -25,6 +25,23 @@ SCORE_COLUMNS = {
     "coverage_80_of_zero": "of_[0,0]",
     "randomised_coverage_80": "randomised_80",
 }
+#: Columns of the table by class, with their name there.
+CLASS_COLUMNS = {
+    "cells": "cells",
+    "mean_units": "mean_units",
+    "bias_frac": "bias",
+    "pinball_50": "pinball_50",
+    "pinball_90": "pinball_90",
+    "pinball_90_vs_zero": "90_vs_zero",
+    "rps": "rps",
+    "rps_vs_best": "rps_vs_best",
+    "best_baseline": "best_baseline",
+    "bracket_90_low": "P(y<q90)",
+    "bracket_90_high": "P(y≤q90)",
+    "bracket_50_violation_points": "misses_.5_by",
+    "bracket_90_violation_points": "misses_.9_by",
+    "randomised_coverage_80": "randomised_80",
+}
 #: Columns of the ablation table, with their name in the table for people.
 ABLATION_COLUMNS = {
     "policy": "policy",
@@ -97,6 +114,84 @@ def fold_table(scores: pl.DataFrame) -> pl.DataFrame:
     _need(scores, ["target", "method", "fold", *SCORE_COLUMNS], "fold scores")
     means = (pl.col(name).fill_nan(None).mean().alias(title) for name, title in SCORE_COLUMNS.items())
     return scores.group_by("target", "method", maintain_order=True).agg(pl.col("fold").n_unique().alias("folds"), *means)
+
+
+def against_baselines(scores: pl.DataFrame, method: str = "window law") -> pl.DataFrame:
+    """Return the rows of one method with the other one of lowest rps in the same group: `best_baseline`, `rps_vs_best` (< 1 = better).
+
+    Parameters
+    ----------
+    scores
+        Rows of :func:`invpipe.forecast.classes.pool`.
+    method
+        Method to judge.
+
+    Raises
+    ------
+    InvpipeError
+        Where a column is missing.
+    """
+    _need(scores, ["method", "cells", "rps"], "pooled scores")
+    by = scores.columns[: scores.columns.index("method")]
+    others = scores.filter(pl.col("method") != method)
+    best = others.group_by(by or pl.lit(0).alias("_"), maintain_order=True).agg(
+        pl.col("method").sort_by("rps", maintain_order=True).first().alias("best_baseline"), pl.col("rps").min().alias("best_rps")
+    )
+    own = scores.filter(pl.col("method") == method)
+    joined = own.join(best, on=by, how="left", maintain_order="left") if by else own.join(best.drop("_"), how="cross")
+    return joined.with_columns(rps_vs_best=pl.col("rps") / pl.col("best_rps")).drop("best_rps")
+
+
+def class_table(scores: pl.DataFrame) -> pl.DataFrame:
+    """Return pooled scores of the window law for people, beside the best baseline of each group; columns of :data:`CLASS_COLUMNS`.
+
+    Parameters
+    ----------
+    scores
+        Rows of :func:`invpipe.forecast.classes.pool`.
+
+    Raises
+    ------
+    InvpipeError
+        Where a column is missing.
+    """
+    _need(scores, ["method", *(name for name in CLASS_COLUMNS if name not in ("rps_vs_best", "best_baseline"))], "pooled scores")
+    by = scores.columns[: scores.columns.index("method")]
+    judged = against_baselines(scores).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return judged.select(*by, *(pl.col(name).alias(title) for name, title in CLASS_COLUMNS.items()))
+
+
+def drivers_table(drivers: pl.DataFrame, n: int) -> pl.DataFrame:
+    """Return the drivers of the first n SKUs for people: one row per SKU, each driver as ``name value ×factor``.
+
+    Parameters
+    ----------
+    drivers
+        Rows of :func:`invpipe.forecast.explain.drivers`.
+    n
+        SKUs shown.
+
+    Raises
+    ------
+    InvpipeError
+        Where a column is missing.
+    """
+    _need(drivers, ["sku", "rank", "feature", "feature_value", "factor", "base_rate", "rate"], "drivers")
+    words = [
+        f"{heading(name)} {_short(value)} ×{factor:.2f}"
+        for name, value, factor in drivers.select("feature", "feature_value", "factor").iter_rows()
+    ]
+    rows = drivers.with_columns(pl.Series("driver", words, dtype=pl.String)).group_by("sku", maintain_order=True)
+    table = rows.agg(
+        pl.col("rate").first().alias("units_per_day"),
+        pl.col("base_rate").first().alias("base_rate"),
+        pl.col("driver").sort_by("rank").str.join(", ").alias("drivers"),
+    )
+    return table.head(n)
+
+
+def _short(value: float | None) -> str:
+    return "missing" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def ablation_table(table: pl.DataFrame) -> pl.DataFrame:

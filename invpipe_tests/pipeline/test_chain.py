@@ -11,13 +11,16 @@ import pytest
 from invpipe.arena import SeedRuns, Tape
 from invpipe.defs.partitions import BASELINE, VARIANTS
 from invpipe.defs.provenance import stale_assets
+from invpipe.forecast.classes import pool, whole_slab
 from invpipe.history import ShopHistory
 from invpipe.report.html import ORDER_LINES
 from invpipe.settings import write_settings
 from invpipe_tests.pipeline.conftest import WINDOW, Home
 
 LAST_DAY = "2017-12-31"
-PLAN = ("features", "demand_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+MODEL = ("demand_model", "model_scores", "model_gates")
+PLAN = ("features", "serving_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+EXPLANATIONS = ("feature_families", "forecast_drivers", "forecast_fan")
 BACKTESTS = [("backtest", f"{variant}|{WINDOW.name}") for variant in VARIANTS]
 
 
@@ -29,9 +32,12 @@ def test_every_artifact_is_there_with_its_record(demo: Home) -> None:
     for name in days:
         assert sum(asset == name for asset, _ in records) == 365, name
     wanted: set[tuple[str, str | None]] = (
-        {(name, LAST_DAY) for name in PLAN} | set(BACKTESTS) | {("fold_scores", "00"), ("fold_scores", "01")}
+        {(name, LAST_DAY) for name in (*MODEL, *PLAN, *EXPLANATIONS)}
+        | set(BACKTESTS)
+        | {(name, fold) for name in ("fold_model", "fold_scores", "fold_class_scores") for fold in ("00", "01")}
     )
-    wanted |= {(name, WINDOW.name) for name in ("tape", "scheduled_forecasts", "ablation")} | {("report", None), ("fold_summary", None)}
+    wanted |= {(name, WINDOW.name) for name in ("tape", "scheduled_forecasts", "ablation")}
+    wanted |= {(name, None) for name in ("report", "fold_summary", "fold_calibration")}
     assert wanted <= set(records)
     for (name, partition), record in records.items():
         assert (record.asset_key, record.partition) == (name, partition)
@@ -43,7 +49,7 @@ def test_every_artifact_is_there_with_its_record(demo: Home) -> None:
 def test_nothing_is_stale_afterwards(demo: Home) -> None:
     """Prevents a run that leaves work undone, or artifacts that look stale as soon as they are made."""
     specs = [spec for spec in demo.definitions().resolve_all_asset_specs() if spec.group_name != "sweep"]  # no part of the demo
-    days = {name: [LAST_DAY] for name in PLAN}
+    days = {name: [LAST_DAY] for name in (*MODEL, *PLAN)}
     assert stale_assets(specs, demo.settings, days) == {}
 
 
@@ -55,7 +61,7 @@ def test_order_plan_stays_within_the_capital_and_says_why(demo: Home) -> None:
     assert value == pytest.approx(summary["order_value"])
     assert value <= summary["capital"]
     assert (lines["order_units"] > 0).all()
-    assert lines["sku"].is_unique().all()
+    assert lines.select("sku", "vendor").is_unique().all()
     assert lines["reason"].str.contains("raises? the position from").all()
     assert "seconds" not in summary  # would be another plan in every run
 
@@ -80,6 +86,18 @@ def test_folds_are_scored_against_baselines(demo: Home) -> None:
         assert {"window law", "zero", "EWMA + Poisson", "quantile boosters"} <= methods
 
 
+def test_forecasts_are_scored_by_class_and_explained(demo: Home) -> None:
+    """Prevents scores by class that lose a fold, and drivers of another day or of SKUs the shop does not have."""
+    scores = pl.concat(demo.frame("fold_class_scores", fold) for fold in ("00", "01"))
+    whole = pool(whole_slab(scores), "fold").filter(method="window law")
+    folds = pl.concat(demo.frame("fold_scores", fold) for fold in ("00", "01")).filter(target="window", method="window law")
+    assert whole["rps"].to_list() == pytest.approx(folds["rps"].to_list())
+    drivers = demo.frame("forecast_drivers", LAST_DAY)
+    assert set(drivers["cutoff"].cast(pl.String)) == {LAST_DAY}
+    assert drivers["sku"].n_unique() == 400
+    assert demo.frame("forecast_fan", LAST_DAY)["sku"].n_unique() == 10
+
+
 def test_report_is_one_page_that_needs_no_network(demo: Home) -> None:
     """Prevents a report that opens empty on another machine."""
     page = (demo.content("report") / "report.html").read_text(encoding="utf-8")
@@ -97,7 +115,7 @@ def test_output_names_the_places(demo: Home) -> None:
     assert f"Report:     {demo.content('report') / 'report.html'}" in demo.output
     assert f"Artifacts:  {demo.store.root}" in demo.output
     assert f"invpipe ui --home {demo.path}" in demo.output
-    assert [line[:5] for line in demo.lines if line.startswith("[")] == [f"[{k}/9]" for k in range(1, 10)]
+    assert [line.split()[0] for line in demo.lines if line.startswith("[")] == [f"[{k}/10]" for k in range(1, 11)]
     for text in ("Forecast: mean scores", f"Order plan of {LAST_DAY}", f"Ablation on {WINDOW.name}", "simulated supply", "of bound"):
         assert text in demo.output
 
@@ -136,14 +154,14 @@ def test_planning_setting_makes_only_what_depends_on_it(demo: Home, copy_of: Cal
 def test_made_again_with_another_thread_count_gives_the_same_bytes(demo: Home, copy_of: Callable[[Home], Home]) -> None:
     """Prevents results that depend on the run, or on how many threads it had."""
     home = copy_of(demo)
-    names = (*PLAN, "fold_scores", "fold_summary", "scheduled_forecasts", "tape", "backtest", "ablation")
+    names = (*MODEL, *PLAN, "fold_scores", "fold_summary", "scheduled_forecasts", "tape", "backtest", "ablation")
     kept = {name for name in home.artifacts() if name[0] not in names}
     for name in names:
         shutil.rmtree(home.store.directory_path((name, None)), ignore_errors=True)
         home.store.frame_path((name, None)).unlink(missing_ok=True)
     assert set(home.artifacts()) == kept
     write_settings(home.path, threads=1)
-    assert home.show() >= len(PLAN) + len(BACKTESTS)
+    assert home.show() >= len(MODEL) + len(PLAN) + len(BACKTESTS)
     before, after = demo.artifacts(), home.artifacts()
     assert set(after) == set(before)
     different = {key for key in after if after[key].content_hash != before[key].content_hash}

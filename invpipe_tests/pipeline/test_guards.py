@@ -1,5 +1,6 @@
 """Blocking checks block, and nothing after a day reaches a decision of that day."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -10,9 +11,11 @@ import polars as pl
 import pytest
 from dagster._core.errors import DagsterAssetCheckFailedError
 
-from invpipe.allocation import AllocationProblem, Method, OrderPlan, allocate, daily_problem, protection_windows
-from invpipe.defs.allocation.assets import planning_params
+from invpipe.allocation import AllocationParams, DailyOffers, OrderPlan, daily_offers, protection_windows
+from invpipe.allocation.daily import DailyMethod
+from invpipe.defs.allocation.assets import PLAN_PARAMS, planning_params
 from invpipe.defs.allocation.checks import faults
+from invpipe.defs.allocation.exports import EXPORTS
 from invpipe.defs.features.assets import serving_features
 from invpipe.defs.forecast.assets import forecast_params
 from invpipe.defs.grid.checks import no_censored_cell
@@ -130,14 +133,19 @@ def test_overdrawn_plan_stops_the_run(
 ) -> None:
     """Prevents a plan over its capital from ending as a green run."""
 
-    def overdraw(problem: AllocationProblem, method: Method) -> OrderPlan:
-        plan = allocate(problem, method=method)
+    whole = DailyOffers.plan
+
+    def overdraw(offers: DailyOffers, method: DailyMethod, params: AllocationParams) -> OrderPlan:
+        plan = whole(offers, method, params)
         return replace(plan, order_units=plan.order_units * 1000)
 
-    monkeypatch.setattr("invpipe.defs.allocation.assets.allocate", overdraw)
-    job = copy_of(demo).definitions().resolve_job_def("plan")
+    monkeypatch.setattr(DailyOffers, "plan", overdraw)
+    home = copy_of(demo)
+    shutil.rmtree(home.path / EXPORTS)
+    job = home.definitions().resolve_job_def("plan")
     with pytest.raises(DagsterAssetCheckFailedError, match="plan_within_capital"):
         job.execute_in_process(instance=instance, partition_key="2017-12-31", run_config={"loggers": {"progress": {}}})
+    assert not (home.path / EXPORTS).exists()  # nobody orders from the file of a refused plan
 
 
 def test_faults_of_a_plan_are_named(demo: Home) -> None:
@@ -148,7 +156,7 @@ def test_faults_of_a_plan_are_named(demo: Home) -> None:
     assert faults(lines, value) == []
     assert faults(lines.clear(), 0.0) == []
     assert faults(lines, 0.99 * value) == [f"order value {value:.2f} exceeds the capital {0.99 * value:.2f}"]
-    assert faults(pl.concat([lines, lines]), 3 * value) == [f"{len(lines)} SKUs are ordered twice"]
+    assert faults(pl.concat([lines, lines]), 3 * value) == [f"{len(lines)} offers are ordered twice"]
     first = pl.int_range(pl.len()) == 0
     nothing = lines.with_columns(order_units=pl.when(first).then(0).otherwise("order_units"))
     assert faults(nothing, value) == ["1 lines order no unit"]
@@ -209,15 +217,15 @@ def decided(history: ShopHistory, home: Home) -> dict[str, str]:
     model = DemandForecaster.fit(history, DAY, forecast_params(settings))
     params = planning_params(settings)
     demand = model.window_demand(protection_windows(history, params.review_period_days))
-    problem = daily_problem(history, DAY, demand, params)
-    plan = allocate(problem, method=settings.planning.method)
-    assert len(plan.lines) > 0
+    offers = daily_offers(history, DAY, demand, params)
+    lines = offers.lines(offers.plan(settings.planning.method, PLAN_PARAMS))
+    assert len(lines) > 0
     return {
         "features": frame_hash(serving_features(history.until(DAY))),
         "daily quantiles": frame_hash(model.daily_quantiles(settings.forecast.daily_days)),
         "window demand": frame_hash(demand.to_frame()),
-        "order plan": frame_hash(plan.lines),
-        "capital": repr(problem.capital),
+        "order plan": frame_hash(lines),
+        "capital": repr(offers.cheapest.capital),
     }
 
 

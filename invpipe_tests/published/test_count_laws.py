@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from invpipe.forecast.dispersion import fit_size
 from invpipe.forecast.law import CountLaw
 from invpipe.forecast.metrics import ranked_probability_score
-from invpipe.forecast.dispersion import fit_size
 
 
 def law(mean: float, size: float = np.inf, rows: int = 1) -> CountLaw:

@@ -1,7 +1,7 @@
-"""Forecasts: the model and the laws of one day, and the walk-forward folds that say what they are worth."""
+"""Forecasts: models and their gates, the model that serves a day, its laws, and the walk-forward folds that say what they are worth."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -9,13 +9,19 @@ import polars as pl
 
 from invpipe.allocation import protection_windows
 from invpipe.defs.common import ONE_RUN, ShopSettings, declared, known
+from invpipe.defs.forecast.registry import MODEL_GATES_SCHEMA, ModelRegistry, serving_row
 from invpipe.defs.partitions import Partitions
+from invpipe.errors import ForecastError, ProvenanceError
 from invpipe.forecast import DemandForecaster, ForecastParams, score_fold, walk_forward_folds
+from invpipe.forecast.gates import judge, score_candidate
 from invpipe.history import ShopHistory
 from invpipe.report.charts import calibration_chart, fold_scores_chart
 from invpipe.report.images import png_markdown
 from invpipe.report.tables import fold_table, markdown
 from invpipe.settings import Settings
+
+#: Days back from a day in which its model is looked for: a model older than a year is no model of the shop as it is.
+MODEL_DAYS = 366
 
 
 def forecast_params(settings: Settings) -> ForecastParams:
@@ -55,11 +61,75 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             context.add_asset_metadata(shown, partition_key=key)
         return models
 
+    @dg.asset(partitions_def=partitions.day, backfill_policy=ONE_RUN, **declared("forecast", __file__, "forecast", "folds", "seed"))
+    def model_scores(
+        context: dg.AssetExecutionContext, shop_history: ShopHistory, demand_model: dict[str, Path], settings: ShopSettings
+    ) -> dict[str, pl.DataFrame]:
+        """Scores of a trained model's recipe on the last span before its cutoff, beside the baselines and the model that serves."""
+        now = settings.get()
+        registry, frames = ModelRegistry(now), {}
+        for key in demand_model:
+            day = date.fromisoformat(key)
+            serving = _serving_before(context, registry, shop_history, day)
+            found = score_candidate(shop_history, day, forecast_params(now), now.folds.horizon_days, serving)
+            record = registry.store.record(("demand_model", key))
+            model_hash = record.content_hash if record else ""
+            frames[key] = found.scores.select(pl.lit(day).alias("model"), pl.lit(model_hash).alias("model_hash"), pl.all())
+            shown = {"scores": dg.MetadataValue.md(markdown(found.scores)), "feature_drift": dg.MetadataValue.md(markdown(found.drift))}
+            context.add_asset_metadata(shown, partition_key=key)
+        return frames
+
+    @dg.asset(partitions_def=partitions.day, backfill_policy=ONE_RUN, **declared("forecast", __file__, "gates"))
+    def model_gates(model_scores: dict[str, pl.DataFrame], settings: ShopSettings) -> dict[str, pl.DataFrame]:
+        """Verdict of every gate on a trained model, with what to do; a model that fails one that blocks never serves."""
+        limits = settings.get().gates
+        return {
+            key: judge(scores, limits).select(
+                pl.lit(scores["model"][0]).alias("model"), pl.lit(scores["model_hash"][0]).alias("model_hash"), pl.all()
+            )
+            for key, scores in model_scores.items()
+        }
+
+    up_to_the_day = dg.TimeWindowPartitionMapping(start_offset=-MODEL_DAYS, allow_nonexistent_upstream_partitions=True)
+
+    @dg.asset(
+        partitions_def=partitions.day,
+        backfill_policy=ONE_RUN,
+        ins={"model_gates": dg.AssetIn(partition_mapping=up_to_the_day, metadata={"allow_missing_partitions": True})},
+        **declared("forecast", __file__),
+    )
+    def serving_model(
+        context: dg.AssetExecutionContext, model_gates: dict[str, pl.DataFrame], settings: ShopSettings
+    ) -> dict[str, pl.DataFrame]:
+        """Which model serves the day, and why: the newest one whose gates passed, or the one pinned by `invpipe models`."""
+        registry = ModelRegistry(settings.get())
+        gates = pl.concat([pl.DataFrame(schema=MODEL_GATES_SCHEMA), *model_gates.values()])
+        rows = {}
+        for key in context.partition_keys:
+            rows[key] = serving_row(date.fromisoformat(key), registry.choose(date.fromisoformat(key), gates))
+            row = rows[key].row(0, named=True)
+            context.log.info(f"{key} is served by the model of {row['model']}, {row['why']}")
+            if row["held_back"]:
+                context.log.warning(f"{row['held_back']}. The model of {row['model']} goes on")
+            age = (row["day"] - row["model"]).days
+            context.add_asset_metadata({"model": str(row["model"]), "why": row["why"], "model_age_days": age}, partition_key=key)
+        return rows
+
+    def opened(row: pl.DataFrame, history: ShopHistory, settings: Settings) -> DemandForecaster:
+        """Return the model of a row of `serving_model`, looking at the end of its day."""
+        found = row.row(0, named=True)
+        return ModelRegistry(settings).open(found["model"], found["model_hash"], history, found["day"])
+
     @dg.asset(partitions_def=partitions.day, backfill_policy=ONE_RUN, **declared("forecast", __file__, "forecast"))
-    def demand_forecast(shop_history: ShopHistory, demand_model: dict[str, Path], settings: ShopSettings) -> dict[str, pl.DataFrame]:
+    def demand_forecast(
+        context: dg.AssetExecutionContext, shop_history: ShopHistory, serving_model: dict[str, pl.DataFrame], settings: ShopSettings
+    ) -> dict[str, pl.DataFrame]:
         """Quantiles of daily demand per SKU for the days after the partition's day. They describe days; they must not be added up."""
-        days = settings.get().forecast.daily_days
-        return {day: DemandForecaster.open(model, shop_history).daily_quantiles(days) for day, model in demand_model.items()}
+        now, frames = settings.get(), {}
+        for day, row in serving_model.items():
+            frames[day] = opened(row, shop_history, now).daily_quantiles(now.forecast.daily_days)
+            context.add_asset_metadata({"model": str(row["model"][0])}, partition_key=day)
+        return frames
 
     @dg.asset(
         partitions_def=partitions.day,
@@ -67,26 +137,27 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         **declared("allocation", __file__, "planning") | {"group_name": "forecast"},
     )
     def window_forecast(
-        context: dg.AssetExecutionContext, shop_history: ShopHistory, demand_model: dict[str, Path], settings: ShopSettings
+        context: dg.AssetExecutionContext, shop_history: ShopHistory, serving_model: dict[str, pl.DataFrame], settings: ShopSettings
     ) -> dict[str, pl.DataFrame]:
         """Count law of demand per SKU over each protection window (vendor lead time + review period): mean, size, quantiles."""
-        windows = protection_windows(shop_history, settings.get().planning.review_period_days)
+        now = settings.get()
+        windows = protection_windows(shop_history, now.planning.review_period_days)
         frames = {}
-        for day, model in demand_model.items():
-            demand = DemandForecaster.open(model, shop_history).window_demand(windows)
+        for day, row in serving_model.items():
+            demand = opened(row, shop_history, now).window_demand(windows)
             quantiles = [pl.Series(f"q{round(100 * tau)}", demand.quantile(tau).ravel()) for tau in (0.1, 0.5, 0.9)]
             frames[day] = demand.to_frame().with_columns(quantiles)
             units = {f"mean_units_in_{last}_days": float(demand.mean[:, j].sum()) for j, (_, last) in enumerate(windows)}
-            context.add_asset_metadata(units, partition_key=day)
+            context.add_asset_metadata({"model": str(row["model"][0]), **units}, partition_key=day)
         return frames
 
     @dg.asset(
         partitions_def=partitions.fold,
         backfill_policy=ONE_RUN,
-        **declared("forecast", __file__, "forecast", "folds", "seed"),
+        **declared("forecast", __file__, "folds"),
     )
     def fold_scores(
-        context: dg.AssetExecutionContext, shop_history: ShopHistory, true_demand: pl.DataFrame, settings: ShopSettings
+        shop_history: ShopHistory, true_demand: pl.DataFrame, fold_model: dict[str, Path], settings: ShopSettings
     ) -> dict[str, pl.DataFrame]:
         """Scores of a walk-forward fold: forecaster and baselines on the same cells, coverage beside that of the interval [0, 0].
 
@@ -96,15 +167,11 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         folds = walk_forward_folds(shop_history.first_day, shop_history.last_day, **now.folds.model_dump())
 
         def score(key: str) -> pl.DataFrame:
-            fold = folds[int(key)]
-            model = DemandForecaster.fit(shop_history, fold.cutoff, forecast_params(now))
-            scores = score_fold(model, shop_history, fold, demand=known(true_demand))
-            context.log.info(f"fold {key}: cutoff {fold.cutoff}, tested to {fold.test_last}")
-            return scores
+            model = DemandForecaster.open(fold_model[key], shop_history)
+            return score_fold(model, shop_history, folds[int(key)], demand=known(true_demand))
 
-        keys = list(context.partition_keys)
-        with ThreadPoolExecutor(now.threads) as pool:  # one LightGBM thread per fold
-            return dict(zip(keys, pool.map(score, keys), strict=True))
+        with ThreadPoolExecutor(now.threads) as pool:
+            return dict(zip(fold_model, pool.map(score, fold_model), strict=True))
 
     @dg.asset(**declared("report", __file__) | {"group_name": "forecast"})
     def fold_summary(context: dg.AssetExecutionContext, fold_scores: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -120,4 +187,18 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         )
         return summary
 
-    return [demand_model, demand_forecast, window_forecast, fold_scores, fold_summary]
+    models = [demand_model, model_scores, model_gates, serving_model]
+    return [*models, demand_forecast, window_forecast, fold_scores, fold_summary]
+
+
+def _serving_before(context: dg.AssetExecutionContext, registry: ModelRegistry, history: ShopHistory, day: date) -> DemandForecaster | None:
+    """Return the model a candidate of the day is held against, as it was trained; None where none serves or it cannot be opened."""
+    choice = registry.choose(day - timedelta(days=1))
+    if choice is None:
+        context.log.info(f"no model before {day} serves; the candidate is held against baselines alone")
+        return None
+    try:
+        return registry.open(choice.model, choice.model_hash, history, choice.model)
+    except (ForecastError, ProvenanceError) as error:
+        context.log.warning(f"the model of {choice.model} serves but cannot be compared: {error}")
+        return None

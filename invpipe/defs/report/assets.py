@@ -15,6 +15,9 @@ from invpipe.report.charts import weekly_units
 #: Tables that no public data set has; the embedded shop simulates them.
 SIMULATED = ("vendors", "offers", "page views", "stock", "orderable days")
 
+#: Assets of which the report shows the last day.
+OF_LAST_DAY = ("order_plan", "order_plan_summary", "feature_families", "forecast_drivers", "forecast_fan")
+
 #: File name inside the artifact.
 FILE_NAME = "report.html"
 
@@ -38,22 +41,23 @@ class HtmlReport:
 
 @dg.asset(
     io_manager_key="objects",
-    ins={
-        "order_plan": dg.AssetIn(partition_mapping=dg.LastPartitionMapping()),
-        "order_plan_summary": dg.AssetIn(partition_mapping=dg.LastPartitionMapping()),
-    },
+    ins={name: dg.AssetIn(partition_mapping=dg.LastPartitionMapping()) for name in OF_LAST_DAY},
     **declared("report", __file__, "source", "backtest", kinds={"html"}),
 )
 def report(
     shop_history: ShopHistory,
     true_demand: pl.DataFrame,
     fold_scores: dict[str, pl.DataFrame],
+    fold_class_scores: dict[str, pl.DataFrame],
+    feature_families: pl.DataFrame,
+    forecast_drivers: pl.DataFrame,
+    forecast_fan: pl.DataFrame,
     order_plan: pl.DataFrame,
     order_plan_summary: pl.DataFrame,
     ablation: dict[str, pl.DataFrame],
     settings: ShopSettings,
 ) -> HtmlReport:
-    """One page with the shop, the fold scores, the order plan with its reasons, and the ablation; opens without a network."""
+    """One page: the shop, fold scores by class, what drives the forecasts, the order plan with its reasons, and the ablation."""
     first_window = sorted(ablation)[0]
     table = ablation[first_window]
     shop = {
@@ -71,6 +75,10 @@ def report(
         simulated=SIMULATED if settings.get().source == "embedded" else (),
         weekly=weekly_units(shop_history.sales_daily, demand),
         fold_scores=pl.concat(fold_scores[key] for key in sorted(fold_scores)),
+        class_scores=pl.concat(fold_class_scores[key] for key in sorted(fold_class_scores)),
+        families=feature_families,
+        drivers=forecast_drivers,
+        fan=forecast_fan,
         order_lines=order_plan,
         order_summary=order_plan_summary.row(0, named=True),
         ablation=table,

@@ -51,7 +51,9 @@ def test_page_nests_and_needs_nothing_but_itself(page: str) -> None:
     tags = outline(page).tags
     names = {name for name, _ in tags}
     assert not names & {"script", "link", "img", "iframe", "object", "base"}
-    assert [attrs["href"] for _, attrs in tags if "href" in attrs] == ["#shop", "#forecast", "#orders", "#arena", "#notes"]
+    assert [attrs["href"] for _, attrs in tags if "href" in attrs] == [
+        *("#shop", "#forecast", "#calibration", "#explanation", "#orders", "#arena", "#notes")
+    ]
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", page)
 
 
@@ -66,11 +68,11 @@ def test_page_can_be_read_without_seeing_it(page: str) -> None:
     tags = outline(page).tags
     assert all(attrs.get("aria-label") and attrs.get("role") == "img" for name, attrs in tags if name == "svg")
     count = [name for name, _ in tags].count
-    assert count("svg") == count("figure") == count("figcaption") == 9
-    assert count("table") == count("caption") == 3
+    assert count("svg") == count("figure") == count("figcaption") == 15
+    assert count("table") == count("caption") == 8
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    assert [name for name, _ in tags if re.fullmatch(r"h\d", name)] == ["h1"] + ["h2"] * 5
+    assert [name for name, _ in tags if re.fullmatch(r"h\d", name)] == ["h1"] + ["h2"] * 7
 
 
 def test_simulated_tables_are_named(page: str) -> None:

@@ -7,20 +7,27 @@ import re
 import socket
 import struct
 import zlib
+from typing import Any
 from xml.etree import ElementTree
 
 import polars as pl
 import pytest
 
-from invpipe.report import charts
+from invpipe.report import charts, forecast_charts
 from invpipe.report.images import PNG_BYTES, png_markdown, svg
-from invpipe_tests.unit.report.examples import HOSTILE, ablation, days, plan_lines, sales, scores
+from invpipe_tests.unit.report.examples import HOSTILE, ablation, class_scores, days, families, fan, plan_lines, sales, scores
 
 LINES, SUMMARY = plan_lines()
 CHARTS = {
     "folds": lambda: charts.fold_scores_chart(scores()),
     "bracket": lambda: charts.calibration_chart(scores()),
     "coverage": lambda: charts.coverage_chart(scores()),
+    "curve": lambda: forecast_charts.bracket_curve_chart(class_scores()),
+    "pit": lambda: forecast_charts.pit_chart(class_scores()),
+    "deciles": lambda: forecast_charts.decile_chart(class_scores()),
+    "classes": lambda: forecast_charts.class_fold_chart(class_scores()),
+    "families": lambda: forecast_charts.family_chart(families()),
+    "fan": lambda: forecast_charts.fan_chart(fan()),
     "difference": lambda: charts.ablation_chart(ablation()),
     "share": lambda: charts.bound_share_chart(ablation()),
     "days": lambda: charts.days_chart({"a": days(), "b": days()}),
@@ -104,3 +111,35 @@ def test_bracket_says_where_it_fails() -> None:
     panel = charts.calibration_chart(scores()).to_dict()["vconcat"][0]
     assert [row["bracket"] for row in panel["layer"][0]["data"]["values"]] == ["misses .9", "holds .9", "holds .9"]
     assert panel["title"] == "window units: window law"
+
+
+def titles(chart: Any) -> list[str]:
+    return [panel["title"] for panel in chart.to_dict()["concat"]]
+
+
+def test_classes_of_few_cells_have_no_panel() -> None:
+    """Prevents a curve of three cells that looks as sure as one of thousands, and a small shop without any picture."""
+    wanted = ["all SKUs: 1,606", "smooth: 400", "intermittent: 400", "lumpy: 400", "cold start: 400"]
+    assert titles(forecast_charts.bracket_curve_chart(class_scores())) == wanted
+    assert titles(forecast_charts.pit_chart(class_scores())) == wanted
+    assert titles(forecast_charts.bracket_curve_chart(class_scores(cells=20))) == ["all SKUs: 166"]
+    names = {row["group"] for row in forecast_charts.class_fold_chart(class_scores()).to_dict()["layer"][0]["data"]["values"]}
+    assert names == {"all SKUs", "smooth", "intermittent", "lumpy", "cold start"}
+
+
+def test_deciles_that_miss_say_by_how_much() -> None:
+    """Prevents a decile outside its bracket that looks like one inside, and points of another quantile."""
+    values = forecast_charts.decile_chart(class_scores()).to_dict()["layer"][0]["data"]["values"]
+    assert [(row["volume_decile"], row["bracket"], round(row["violation_points"], 6)) for row in values if row["volume_decile"] != 2] == [
+        (1, "misses 0.9", 10.0),
+        (3, "holds 0.9", 0.0),
+        (4, "holds 0.9", 0.0),
+    ]
+
+
+def test_fan_starts_where_the_sales_end() -> None:
+    """Prevents a fan that starts at 0 beside sales that do not."""
+    band, median, sold = forecast_charts.fan_chart(fan()).to_dict()["concat"][0]["layer"]
+    assert sold["data"]["values"][-1]["units"] == 10
+    assert band["data"]["values"][0] == {"day": "2017-01-02T00:00:00Z", "q10": 10.0, "q50": 10.0, "q90": 10.0}
+    assert median["data"]["values"][-1]["q50"] == 38.0

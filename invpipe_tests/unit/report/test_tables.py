@@ -8,8 +8,21 @@ import polars as pl
 import pytest
 
 from invpipe.errors import InvpipeError
-from invpipe.report.tables import ablation_table, cells, fiscal_years, fold_table, html_table, markdown, order_lines_table, text
-from invpipe_tests.unit.report.examples import HOSTILE, ablation, plan_lines, scores
+from invpipe.forecast.classes import pool, whole_slab
+from invpipe.report.tables import (
+    ablation_table,
+    against_baselines,
+    cells,
+    class_table,
+    drivers_table,
+    fiscal_years,
+    fold_table,
+    html_table,
+    markdown,
+    order_lines_table,
+    text,
+)
+from invpipe_tests.unit.report.examples import HOSTILE, ablation, class_scores, drivers, plan_lines, scores
 
 
 def test_fold_table_is_the_mean_over_folds() -> None:
@@ -122,3 +135,34 @@ def test_fiscal_years_start_where_the_shop_says() -> None:
         (date(2023, 7, 1), 2, 9, 9.0),
         (date(2024, 7, 1), 1, 5, 5.0),
     ]
+
+
+def test_class_table_judges_the_law_by_the_best_baseline() -> None:
+    """Prevents a law that is compared with itself, with the worst baseline, or with one of another class."""
+    pooled = pool(whole_slab(class_scores()), "demand_class")
+    better = pooled.filter(method="zero").with_columns(
+        method=pl.lit("other"), rps=pl.when(pl.col("demand_class") == "lumpy").then(0.5).otherwise(3.0)
+    )
+    judged = against_baselines(pl.concat([pooled, better]))
+    assert judged.select(pl.col("demand_class").cast(pl.String), "best_baseline", pl.col("rps_vs_best").round(9)).rows() == [
+        ("smooth", "zero", 0.8),
+        ("erratic", "zero", 0.8),
+        ("intermittent", "zero", 0.8),
+        ("lumpy", "other", 1.6),
+        ("cold start", "zero", 0.8),
+    ]
+    table = class_table(pooled)
+    assert table.columns[:3] == ["demand_class", "cells", "mean_units"]
+    assert len(table) == 5
+    whole = class_table(pool(whole_slab(class_scores())))
+    assert whole.select("cells", "best_baseline").rows() == [(1606, "zero")]
+    with pytest.raises(InvpipeError, match="pooled scores lack 1 of 13 columns, first 'bias_frac'"):
+        class_table(pooled.drop("bias_frac"))
+
+
+def test_drivers_table_says_feature_value_and_factor() -> None:
+    """Prevents drivers of one SKU under another, and a missing value that reads as 0."""
+    table = drivers_table(drivers(), 5)
+    assert table["drivers"].to_list() == ["rate 28 0.25 ×2.00, views 28 1,234 ×1.50", "rate 28 missing ×0.50, age days 12 ×0.90"]
+    assert table["sku"].to_list() == ["A", HOSTILE]
+    assert drivers_table(drivers(), 1)["sku"].to_list() == ["A"]
