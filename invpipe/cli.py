@@ -1,4 +1,4 @@
-"""The `invpipe` command: demo, ui, graph, check-sources, sweep, bench."""
+"""The `invpipe` command: demo, ui, graph, check-sources, sweep, models, init, doctor, prune, bench."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from invpipe.errors import InvpipeError
@@ -34,7 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep.add_argument("--window", help="backtest window (default: the first one of the settings)")
     sweep.add_argument("--trials", type=int, help="search each policy's parameters with Optuna, so many trials (default: the whole grid)")
     sweep.add_argument("--rows", type=int, default=10, help="variants to print (default: 10)")
-    for command in (demo, ui, graph, check, sweep):
+    models = commands.add_parser("models", help="list the trained models, their gates and the days they served; pin one or roll back")
+    chosen = models.add_mutually_exclusive_group()
+    chosen.add_argument("--serve", metavar="DAY", help="let the model of this day serve from now on; newest lifts the pin")
+    chosen.add_argument("--roll-back", action="store_true", help="let the model before the one that serves now serve")
+    init = commands.add_parser("init", help="write a commented invpipe.toml with every setting and its default into the home")
+    doctor = commands.add_parser("doctor", help="look at Python, disk, settings, databases and Dagster, and say how to mend each")
+    doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
+    prune = commands.add_parser("prune", help="say which old runs and artifacts could go, and how many bytes; delete with --delete")
+    prune.add_argument("--delete", action="store_true", help="delete them (default: a dry run)")
+    for command in (demo, ui, graph, check, sweep, models, init, doctor, prune):
         command.add_argument("--home", type=Path, help="directory of all state (default: INVPIPE_HOME, else .invpipe)")
     bench = commands.add_parser("bench", help="measure speed on fixed, seeded work", add_help=False)
     bench.add_argument("rest", nargs=argparse.REMAINDER)
@@ -51,10 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_demo(home, args.skus)
         if args.command == "ui":
             return open_ui(home, args.host, args.port)
+        if args.command == "init":
+            return init_home(home)
+        if args.command == "doctor":
+            return examine_home(home, as_json=args.json)
+        if args.command == "prune":
+            return prune_home(home, delete=args.delete)
         if args.command == "check-sources":
             return check_sources(home, args.day, as_json=args.json)
         if args.command == "sweep":
             return run_sweep(home, args.window, args.trials, args.rows)
+        if args.command == "models":
+            return show_models(home, args.serve, roll_back=args.roll_back)
         return print_graph(home)
     except InvpipeError as error:
         print(f"invpipe: {type(error).__name__}: {error}", file=sys.stderr)
@@ -107,6 +124,15 @@ def run_sweep(home: Path, window: str | None, n_trials: int | None, shown_rows: 
     return 0
 
 
+def show_models(home: Path, serve: str | None, *, roll_back: bool) -> int:
+    """List the models of the home; pin one, lift the pin or roll back before that where asked for."""
+    settings = Settings.load(home)
+    from invpipe.defs.forecast.registry import models_command  # heavy imports after the quick checks
+
+    models_command(settings, serve, roll_back=roll_back, say=lambda line: print(line, flush=True))
+    return 0
+
+
 def check_sources(home: Path, day: date | None, *, as_json: bool) -> int:
     """Look at every mapped table; return 0 where all can be read and their day holds its contract, else 1."""
     from invpipe.report.source_check import check_document, check_lines
@@ -122,3 +148,46 @@ def check_sources(home: Path, day: date | None, *, as_json: bool) -> int:
     if as_json:
         print(check_document(found))
     return int(any(table.error or table.failures for table in found))
+
+
+def init_home(home: Path) -> int:
+    """Write the commented settings."""
+    from invpipe.settings.template import write_template
+
+    file = write_template(home)
+    print(f"wrote {file}; every setting is a comment until you change it. Next: invpipe doctor --home {home}")
+    return 0
+
+
+def examine_home(home: Path, *, as_json: bool) -> int:
+    """Print what is found about the home, line by line; return 1 where something is broken, else 0."""
+    from invpipe.defs.doctor import examine
+    from invpipe.doctor import document
+
+    found = []
+    for finding in examine(home, datetime.now(UTC), log=lambda line: print(line, file=sys.stderr, flush=True)):
+        found.append(finding)
+        if not as_json:
+            print(finding.line(), flush=True)
+    if as_json:
+        print(document(found))
+    return int(any(finding.state == "broken" for finding in found))
+
+
+def prune_home(home: Path, *, delete: bool) -> int:
+    """Say what retention would delete, and delete it where asked to."""
+    settings = Settings.load(home)
+    from invpipe.defs.build import build_definitions
+    from invpipe.defs.retention import opened_instance, plan_pruning
+
+    with opened_instance(home) as instance:
+        plan = plan_pruning(build_definitions(str(home)), instance, settings, datetime.now(UTC))
+        for leaving in (*plan.artifacts, *plan.runs):
+            print(f"{leaving.size_bytes:>12,} bytes  {leaving.name}")
+        if delete:
+            plan.carry_out()
+    done = "deleted" if delete else "would go (nothing was deleted; prune --delete does)"
+    print(f"{len(plan.artifacts):,} artifacts and {len(plan.runs):,} runs, {plan.size_bytes:,} bytes, {done}")
+    if plan.old_runs_kept:
+        print(f"{plan.old_runs_kept:,} older runs stay: they hold the newest record of an artifact or a check")
+    return 0

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from invpipe.defs.alerts import alert_sensors
 from invpipe.defs.allocation.assets import allocation_assets, proposal_assets
 from invpipe.defs.allocation.checks import allocation_checks
 from invpipe.defs.arena.assets import arena_assets
@@ -11,10 +12,12 @@ from invpipe.defs.contracts.checks import quarantine_within_threshold
 from invpipe.defs.features.assets import feature_assets
 from invpipe.defs.forecast.assets import forecast_assets
 from invpipe.defs.forecast.checks import forecast_checks
+from invpipe.defs.forecast.insight import insight_assets
 from invpipe.defs.grid.assets import training_grid
 from invpipe.defs.grid.checks import no_censored_cell
 from invpipe.defs.io import FramesIOManager, ObjectsIOManager
 from invpipe.defs.jobs import jobs, schedules
+from invpipe.defs.operations import operation_sensors, with_freshness
 from invpipe.defs.packing.assets import packing_assets
 from invpipe.defs.packing.checks import packing_checks
 from invpipe.defs.partitions import Partitions
@@ -25,7 +28,7 @@ from invpipe.settings import Settings
 
 
 def build_definitions(home: str | None = None) -> dg.Definitions:
-    """Return assets, checks, jobs and schedules for the settings of a home (INVPIPE_HOME, else .invpipe, where None)."""
+    """Return assets, checks, jobs, schedules and sensors for the settings of a home (INVPIPE_HOME, else .invpipe, where None)."""
     settings = Settings.load(home)
     partitions = Partitions.of(settings)
     return dg.Definitions(
@@ -37,7 +40,8 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
             training_grid,
             *feature_assets(partitions),
             *forecast_assets(partitions),
-            *allocation_assets(partitions),
+            *insight_assets(partitions),
+            *with_freshness(allocation_assets(partitions), settings),
             *(proposal_assets(partitions) if settings.proposals.write else ()),
             *arena_assets(partitions),
             *sweep_assets(partitions),
@@ -53,6 +57,8 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
         ],
         jobs=jobs(settings),
         schedules=schedules(partitions, settings),
+        executor=dg.in_process_executor,  # what the UI materialises: a process per step would import everything each time
+        sensors=[*operation_sensors(partitions, settings), *alert_sensors(partitions, settings)],
         resources={
             "io_manager": FramesIOManager(home=home),
             "objects": ObjectsIOManager(home=home),

@@ -47,7 +47,7 @@ HASH_ROWS = 1 << 20
 #: Rooms and modules in import order; one never imports another to its right.
 ROOMS = (
     *("errors", "atomic", "settings", "contracts", "sources", "history", "grid"),
-    *("features", "forecast", "lagrangian", "allocation", "packing", "arena", "sweep", "report"),
+    *("features", "forecast", "lagrangian", "allocation", "packing", "arena", "sweep", "report", "alerts", "doctor"),
 )
 
 ArtifactId = tuple[str, str | None]

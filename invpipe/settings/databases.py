@@ -130,7 +130,7 @@ class TablesSettings(Section):
             raise ValueError(msg)
 
 
-class _Login(Section):
+class Login(Section):
     """A user and its password, from the environment or from a file that only the user of the pipeline can read."""
 
     user: str = ""
@@ -157,7 +157,7 @@ class _Login(Section):
         return "" if self.password is None else self.password.get_secret_value()
 
 
-class _Connection(_Login):
+class _Connection(Login):
     """What both databases have in common.
 
     Parameters
@@ -233,7 +233,7 @@ class ExtractSettings(Section):
     retry_wait_s: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
 
-class ProposalSettings(_Login):
+class ProposalSettings(Login):
     """Order plans written back to MariaDB.
 
     Parameters

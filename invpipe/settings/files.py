@@ -20,7 +20,7 @@ FILE_NAME = "invpipe.toml"
 DEFAULT_HOME = Path(".invpipe")
 
 #: Names of secrets: they stand in the environment or in a file of their own.
-SECRETS = ("password",)
+SECRETS = ("password", "webhook_url")
 
 
 def find_home(home: str | Path | None = None) -> Path:
@@ -107,15 +107,15 @@ def _set(table: Any, values: Mapping[str, Any]) -> None:
                 table[name] = tomlkit.table()
             _set(table[name], value)
         else:
-            table[name] = _plain(value)
+            table[name] = plain(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as TOML knows it: models as mappings, tuples as lists, paths as texts, no None inside."""
     if isinstance(value, BaseModel):
         value = value.model_dump()
     if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+        return {name: plain(inner) for name, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value

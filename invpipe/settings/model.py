@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from invpipe.errors import SettingsError
+from invpipe.settings.alerts import AlertSettings, OperationSettings
 from invpipe.settings.databases import (
     ExtractSettings,
     MariaDBSettings,
@@ -44,6 +45,7 @@ from invpipe.settings.files import (
     refuse_file_as_home,
     write_text,
 )
+from invpipe.settings.gates import GateSettings
 from invpipe.settings.packing import PackingSettings
 from invpipe.settings.sections import (
     BacktestSettings,
@@ -59,8 +61,8 @@ from invpipe.settings.sections import (
 #: Variables of the test suite (servers to test against); they are not settings.
 TEST_ENV_PREFIX = "INVPIPE_TEST_"
 
-#: Settings no artifact depends on: where state lies, how fast and through which connection it is made.
-NO_HASH = frozenset({"home", "threads", "mariadb", "mongodb", "extract"})
+#: Settings no artifact depends on: where state lies, how fast and through which connection it is made, who watches.
+NO_HASH = frozenset({"home", "threads", "mariadb", "mongodb", "extract", "operations", "alerts"})
 
 
 class Settings(BaseSettings):
@@ -84,8 +86,12 @@ class Settings(BaseSettings):
         Your own shop: its calendar, how its databases' tables are mapped, connections, how they are read, and what is written back.
     folds, forecast, planning, backtest, sweep, report
         What is computed.
+    gates
+        What a newly trained model has to show before it serves.
     packing
         Items and capacities of the packing assets.
+    operations, alerts
+        When a plan is due, what is caught up and kept, and who is told what failed.
 
     Notes
     -----
@@ -108,11 +114,14 @@ class Settings(BaseSettings):
     proposals: ProposalSettings = ProposalSettings()
     folds: FoldSettings = FoldSettings()
     forecast: ForecastSettings = ForecastSettings()
+    gates: GateSettings = GateSettings()
     planning: PlanningSettings = PlanningSettings()
     backtest: BacktestSettings = BacktestSettings()
     sweep: SweepSettings = SweepSettings()
     report: ReportSettings = ReportSettings()
     packing: PackingSettings = PackingSettings()
+    operations: OperationSettings = OperationSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
     def _tables_are_mapped(self) -> Self:
@@ -229,10 +238,17 @@ def _explain(error: ValidationError, file: Path | None, from_environment: Mappin
     if first["type"] == "extra_forbidden":
         msg = f"{name} in {origin} is no setting; allowed there: {', '.join(_names_beside(location))}"
     else:
-        value = "(hidden)" if set(location) & set(SECRETS) else repr(first["input"])
+        value = "(hidden)" if set(location) & set(SECRETS) else repr(_without_secrets(first["input"]))
         msg = f"{name} = {value} in {origin} is refused: {first['msg']}"
     others = error.error_count() - 1
     return f"{msg} (and {others} more)" if others else msg
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return a value to show: an error of a whole section quotes all of it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: "(hidden)" if name in SECRETS else _without_secrets(inner) for name, inner in value.items()}
 
 
 def _variable_of(location: tuple[int | str, ...], from_environment: Mapping[str, Any]) -> str | None:

@@ -27,7 +27,8 @@ GRAPH = Path(__file__).with_name("graph.json")
 README = Path(__file__).parents[2] / "README.md"
 
 #: Assets that may know the true demand; a forecast or a plan never does.
-EVALUATION = {"fold_scores", "fold_summary", "tape", "backtest", "ablation", "policy_sweep", "lambda_frontier", "report"}
+FOLDS = {"fold_scores", "fold_summary", "fold_class_scores", "fold_calibration"}
+EVALUATION = FOLDS | {"tape", "backtest", "ablation", "policy_sweep", "lambda_frontier", "report"}
 
 
 def definitions_of_defaults(home: Path) -> dg.Definitions:
@@ -165,9 +166,10 @@ def test_graph_is_the_one_on_record(definitions: dg.Definitions) -> None:
 def test_true_demand_is_read_by_evaluation_only(specs: dict[str, dg.AssetSpec]) -> None:
     """Prevents leakage: a forecast, a plan or the history they read must not know the demand that stock-outs hid."""
     readers = {name for name, spec in specs.items() if "true_demand" in {dep.asset_key.to_user_string() for dep in spec.deps}}
-    assert readers == {"fold_scores", "tape", "report"}
+    assert readers == {"fold_scores", "fold_class_scores", "tape", "report"}
     assert {name for name in specs if "true_demand" in upstream_of(specs, name)} == EVALUATION
-    decided = {"shop_history", "training_grid", "features", "demand_model", "window_forecast", "order_plan", "scheduled_forecasts"}
+    models = {"demand_model", "model_scores", "model_gates", "serving_model", "window_forecast"}
+    decided = models | {"shop_history", "training_grid", "features", "order_plan", "scheduled_forecasts"}
     assert decided <= set(specs) - EVALUATION
 
 
@@ -185,12 +187,17 @@ def test_all_checks_that_guard_a_decision_block(definitions: dg.Definitions) -> 
     assert blocking == {
         "quarantine_within_threshold",
         "no_censored_cell",
+        "model_may_serve_its_day",
         "daily_quantiles_do_not_cross",
         "window_quantiles_do_not_cross",
         "plan_within_capital",
         "packing_plan_holds",
     }
-    assert {key.name for key in graph.asset_check_keys} - blocking == {"window_law_beats_baselines"}
+    assert {key.name for key in graph.asset_check_keys} - blocking == {
+        "candidate_passes_its_gates",  # the model is held back, the run goes on with the last good one
+        "newest_model_serves",
+        "window_law_beats_baselines",
+    }
 
 
 def test_jobs_cover_every_asset(definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
@@ -250,6 +257,27 @@ def test_schedule_skips_days_the_source_does_not_have(definitions: dg.Definition
     )
     assert not result.run_requests
     assert result.skip_message == f"the source has no day {year}-06-30; its last one is 2017-12-31"
+
+
+@pytest.mark.parametrize(("month", "day", "trained"), [(7, 2, "2017-06-30"), (12, 31, "2017-12-29")])
+def test_weekly_run_trains_on_what_is_extracted_by_then(definitions: dg.Definitions, month: int, day: int, trained: str) -> None:
+    """Prevents a training at the end of Saturday, whose rows come after the tick: on Sunday at 03:00 the last extracted day is Friday."""
+    weekly = definitions.resolve_schedule_def("weekly_on_sunday_at_0300")
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2017, month, day, 3, tzinfo=UTC), repository_def=definitions.get_repository_def()
+    )
+    (request,) = weekly.evaluate_tick(context).run_requests or []
+    assert (request.partition_key, request.run_key, weekly.job_name) == (trained, trained, "weekly")
+    assert weekly.execution_timezone == Settings().shop.time_zone
+
+
+def test_weekly_run_skips_weeks_the_source_does_not_have(definitions: dg.Definitions) -> None:
+    """Prevents a failed run every Sunday once the embedded shop has no more days."""
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2018, 7, 1, 3, tzinfo=UTC), repository_def=definitions.get_repository_def()
+    )
+    result = definitions.resolve_schedule_def("weekly_on_sunday_at_0300").evaluate_tick(context)
+    assert result.skip_message == "the source has no day 2018-06-29; its last one is 2017-12-31"
 
 
 def test_partitions_follow_the_settings(tmp_path: Path) -> None:

@@ -66,7 +66,11 @@ def test_test_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None
         ("INVPIPE_BACKTEST__WINDOWS", "2017", r"backtest\.windows = 2017 in the environment"),
         ("INVPIPE_BACKTEST__WINDOWS", "[{", r"environment \(INVPIPE_\*\) cannot be read: .*backtest.*as JSON"),
         ("INVPIPE_PLANNING__CAPITAL_LIMIT", "inf", r"planning\.capital_limit = 'inf' .* is refused: .*finite"),
-        ("INVPIPE_PLANNING__METHOD", "magic", r"planning\.method = 'magic' .* is refused: .*'exact', 'lp' or 'greedy'"),
+        (
+            "INVPIPE_PLANNING__METHOD",
+            "magic",
+            r"planning\.method = 'magic' .* is refused: .*'auto', 'exact', 'lp', 'mip', 'lagrangian' or 'greedy'",
+        ),
         ("INVPIPE_PLANNING__LEFTOVER_VALUE_FRAC", "1.0", r"planning\.leftover_value_frac = '1\.0' .* is refused: .*less than 1"),
         ("INVPIPE_THREADS", "0", r"threads = '0' .* is refused: .*greater than or equal to 1"),
         ("INVPIPE_BACKTEST__WARM_UP_DAYS", "183", r"window '2017-h2' has 183 days, warm_up_days is 183: no day is left"),
@@ -85,7 +89,7 @@ def test_wrong_variables_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, va
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sead = 1", r"sead in .*invpipe\.toml is no setting; allowed there: backtest, embedded, .*seed"),
+        ("sead = 1", r"sead in .*invpipe\.toml is no setting; allowed there: alerts, backtest, embedded, .*seed"),
         (
             "[[backtest.windows]]\nname = 'a'\nstart = 2017-01-01\nend = 2017-06-01\nfirst = 3",
             r"backtest\.windows\.0\.first in .*invpipe\.toml is no setting; allowed there: end, name, start",
