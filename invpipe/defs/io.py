@@ -346,5 +346,7 @@ def _pieces(file: Path) -> Iterator[pl.DataFrame]:
 
 
 def _markdown(frame: pl.DataFrame) -> str:
-    with pl.Config(tbl_formatting="ASCII_MARKDOWN", tbl_hide_dataframe_shape=True, tbl_cols=-1, tbl_width_chars=1000):
+    with pl.Config(
+        tbl_formatting="ASCII_MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_cols=-1, tbl_width_chars=1000
+    ):
         return str(frame)

@@ -14,5 +14,8 @@ def quarantine_within_threshold(quarantine_counts: pl.DataFrame, settings: ShopS
     worst = "; ".join(
         f"{r['failed_rows']} of {r['total_rows']} rows of {r['table']} break {r['rule']}, e.g. {r['example']}" for r in bad.to_dicts()
     )
+    cure = "mend the rows in the source and extract their days again, or raise quarantine_threshold_frac"
     metadata = {"threshold_frac": threshold, "quarantined_rows": int(quarantine_counts["failed_rows"].sum())}
-    return dg.AssetCheckResult(passed=bad.is_empty(), metadata=metadata, description=worst or "every table is within the threshold")
+    return dg.AssetCheckResult(
+        passed=bad.is_empty(), metadata=metadata, description=f"{worst}; {cure}" if worst else "every table is within the threshold"
+    )
