@@ -16,6 +16,7 @@ The same kernel serves training (many origins) and serving (one), and computes n
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -81,16 +82,31 @@ class FeatureStore:
     genre: npt.NDArray[np.float32]
     format: npt.NDArray[np.float32]
     calendar: npt.NDArray[np.float32]
+    categories: Mapping[str, Sequence[str]]
 
     @classmethod
-    def of(cls, history: ShopHistory, horizon_days: int = 366) -> FeatureStore:
-        """Return the store of a history, with the calendar up to `horizon_days` after its last day."""
+    def of(cls, history: ShopHistory, horizon_days: int = 366, categories: Mapping[str, Sequence[str]] | None = None) -> FeatureStore:
+        """Return the store of a history.
+
+        Parameters
+        ----------
+        history
+            The shop.
+        horizon_days
+            Days of the calendar after the history's last day.
+        categories
+            Values of each of CATEGORICAL in the order of their codes: those a model was fitted with, so that a genre that came since is
+            unknown to it instead of moving the codes of the others. Default: the values of the history, sorted.
+        """
+        items = history.items
+        known = categories or {name: items[name].drop_nulls().unique().sort().to_list() for name in CATEGORICAL}
         return cls(
             history,
-            history.items["release_date"].dt.year().cast(pl.Float32).fill_null(float("nan")).to_numpy(),
-            _codes(history.items["genre"]),
-            _codes(history.items["format"]),
+            items["release_date"].dt.year().cast(pl.Float32).fill_null(float("nan")).to_numpy(),
+            _codes(items["genre"], known["genre"]),
+            _codes(items["format"], known["format"]),
             _calendar(history.first_day, history.n_days + horizon_days),
+            known,
         )
 
     @cached_property
@@ -142,10 +158,10 @@ class FeatureStore:
         return out
 
 
-def _codes(column: pl.Series) -> npt.NDArray[np.float32]:
-    """Return the rank of each category among the sorted ones, NaN where null."""
-    known = column.drop_nulls().unique().sort()
-    codes = column.replace_strict(known, np.arange(len(known)), default=None, return_dtype=pl.Float32)
+def _codes(column: pl.Series, known: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return the place of each category among the known ones, NaN where it is null or not known."""
+    values = pl.Series(known, dtype=pl.String)
+    codes = column.replace_strict(values, np.arange(len(values)), default=None, return_dtype=pl.Float32)
     return codes.fill_null(float("nan")).to_numpy()
 
 

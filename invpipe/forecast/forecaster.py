@@ -52,9 +52,9 @@ class DemandForecaster:
 
     @property
     def categories(self) -> dict[str, list[str]]:
-        """Values of each column of the catalogue that the boosters know by their rank."""
-        by_sku = self.daily is not None and self.daily.with_sku
-        return {name: _values(self.store.history, name) for name in (*CATEGORICAL, *(["sku"] if by_sku else []))}
+        """Values of each column of the catalogue that the boosters know by their place among them."""
+        by_sku = {"sku": list(self.store.history.skus)} if self.daily is not None and self.daily.with_sku else {}
+        return {name: list(values) for name, values in self.store.categories.items()} | by_sku
 
     @property
     def cutoff(self) -> date:
@@ -78,18 +78,18 @@ class DemandForecaster:
         return cls(cutoff, WindowModel.fit(store, params), daily, store)
 
     def as_of(self, history: ShopHistory, cutoff: date) -> DemandForecaster:
-        """Return the same boosters looking at the history as known at the end of a later day.
+        """Return the same boosters looking at the history as known at the end of a later day; categories new since are unknown to them.
 
         Raises
         ------
         ForecastError
-            Where the day lies before the boosters were fitted, or the catalogue's categories changed since.
+            Where the day lies before the boosters were fitted, or they know SKUs by their place in a catalogue that changed since.
         """
         if cutoff < self.fitted_on:
             msg = f"as-of day {cutoff} lies before the boosters' cutoff {self.fitted_on}; fit at or before the day you ask for"
             raise ForecastError(msg)
-        _check_categories(self.categories, history)
-        return replace(self, store=FeatureStore.of(history.until(cutoff)))
+        _check_skus(self.categories, history)
+        return replace(self, store=FeatureStore.of(history.until(cutoff), categories=self.store.categories))
 
     def window_demand(self, windows: Sequence[tuple[int, int]]) -> WindowDemand:
         """Return the law of the units wanted in each window of days after the cutoff, for every SKU of the catalogue.
@@ -162,26 +162,25 @@ class DemandForecaster:
         Raises
         ------
         ForecastError
-            Where the catalogue's categories are not those the boosters were fitted on.
+            Where the boosters know SKUs by their place in a catalogue that changed since.
         """
-        _check_categories(json.loads((directory / "categories.json").read_text()), history)
+        categories = json.loads((directory / "categories.json").read_text())
+        _check_skus(categories, history)
         fitted_on = date.fromisoformat((directory / "fitted_on.txt").read_text())
         daily = DailyModel.open(directory) if any(directory.glob("daily_*.txt")) else None
-        store = FeatureStore.of(history.until(cutoff or fitted_on))
+        known = {name: categories[name] for name in CATEGORICAL}
+        store = FeatureStore.of(history.until(cutoff or fitted_on), categories=known)
         return cls(fitted_on, WindowModel.open(directory), daily, store)
 
 
-def _values(history: ShopHistory, column: str) -> list[str]:
-    return history.items[column].drop_nulls().unique().sort().to_list()
-
-
-def _check_categories(known: Mapping[str, list[str]], history: ShopHistory) -> None:
-    """Raise where the catalogue has other categories than the boosters know: their codes are ranks, which would mean something else."""
-    for column, values in known.items():
-        changed = sorted(set(values) ^ set(_values(history, column)))
-        if changed:
-            msg = (
-                f"{len(changed)} values of items.{column} came or went since the boosters were fitted, first {changed[0]!r}; "
-                "fit again on the new catalogue"
-            )
-            raise ForecastError(msg)
+def _check_skus(categories: Mapping[str, list[str]], history: ShopHistory) -> None:
+    """Raise where boosters that know SKUs by their place in the catalogue meet another one."""
+    if "sku" not in categories:
+        return
+    changed = sorted(set(categories["sku"]) ^ set(history.skus))
+    if changed:
+        msg = (
+            f"{len(changed)} SKUs came or went since the boosters were fitted, first {changed[0]!r}, and they know SKUs by their place in "
+            "the catalogue (sku_as_category); fit again on the new catalogue"
+        )
+        raise ForecastError(msg)

@@ -166,7 +166,8 @@ def score_candidate(
     HistoryError
         Where the history begins after the beginning of the span, or nothing was sold before it.
     ForecastError
-        Where the history before the span is too short to fit, or the catalogue's categories changed since `serving` was fitted.
+        Where the history before the span is too short to fit, or `serving` knows SKUs by their place in a catalogue that
+        changed since.
     """
     known, start = history.until(cutoff), cutoff - timedelta(days=horizon_days)
     recipe = DemandForecaster.fit(known, start, params.model_copy(update={"daily_taus": ()}))

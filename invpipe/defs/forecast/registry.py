@@ -80,7 +80,7 @@ class ModelRegistry:
         ProvenanceError
             Where the model is gone, damaged, or another one than was gated.
         ForecastError
-            Where the catalogue's categories changed since it was trained.
+            Where the model knows SKUs by their place in a catalogue that changed since.
         """
         artifact = ("demand_model", model.isoformat())
         record, path = self.store.record(artifact), self.store.directory_path(artifact)
