@@ -2,7 +2,7 @@
 
 An artifact goes when its asset has day partitions, its day lies more than `operations.keep_artifact_days` back, and nothing that stays
 reads it: an asset that gathers all days (the validated tables gather the raw ones) keeps every day of what it reads. The newest day of an
-asset stays always. A run goes with its events, its log files and its part of the event log when it ended more than
+asset stays always, and so do models with their gates: the one that serves may be old, and an operator may roll back. A run goes with its events, its log files and its part of the event log when it ended more than
 `operations.keep_run_days` ago, unless it holds the newest record of an artifact that stays or of a check: the UI never shows as missing
 what is there.
 """
@@ -24,6 +24,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 
+from invpipe.defs.jobs import MODEL
 from invpipe.defs.operations import open_run
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.provenance import ArtifactId, ArtifactStore, name_of
@@ -131,7 +132,7 @@ def prunable_assets(definitions: dg.Definitions, settings: Settings) -> list[str
     """Return the assets with day partitions whose old days nothing needs, sorted."""
     day = Partitions.of(settings).day
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
-    prunable = {name for name, spec in specs.items() if spec.partitions_def == day}
+    prunable = {name for name, spec in specs.items() if spec.partitions_def == day} - set(MODEL)
     while True:
         needed = {
             dep.asset_key.to_user_string()

@@ -92,11 +92,12 @@ def test_only_what_nothing_needs_can_go() -> None:
 
 
 def test_raw_and_validated_tables_of_the_chain_stay(tmp_path: Path) -> None:
-    """Prevents a change of the graph that hands extracts, models' folds or backtests to the prune."""
+    """Prevents a change of the graph that hands extracts, folds, backtests or models to the prune; an old model may be serving."""
     (tmp_path / "invpipe.toml").write_text("")
     found = set(prunable_assets(build_definitions(str(tmp_path)), Settings(home=tmp_path)))
     assert {"order_plan", "order_plan_summary", "capital_curve", "features"} <= found
     assert not [name for name in found if name.startswith(("raw_", "core_")) or name in {"shop_history", "tape", "backtest", "fold_scores"}]
+    assert not found & {"demand_model", "model_scores", "model_gates"}
 
 
 def test_old_days_go_and_the_newest_stays(settings: Settings, instance: dg.DagsterInstance) -> None:
