@@ -48,8 +48,10 @@ def test_every_artifact_is_there_with_its_record(demo: Home) -> None:
 
 def test_nothing_is_stale_afterwards(demo: Home) -> None:
     """Prevents a run that leaves work undone, or artifacts that look stale as soon as they are made."""
-    specs = [spec for spec in demo.definitions().resolve_all_asset_specs() if spec.group_name != "sweep"]  # no part of the demo
-    days = {name: [LAST_DAY] for name in (*MODEL, *PLAN)}
+    specs = [
+        spec for spec in demo.definitions().resolve_all_asset_specs() if spec.group_name not in {"sweep", "packing"}
+    ]  # no part of the demo
+    days = {name: [LAST_DAY] for name in (*MODEL, *PLAN, *EXPLANATIONS)}
     assert stale_assets(specs, demo.settings, days) == {}
 
 
@@ -115,7 +117,7 @@ def test_output_names_the_places(demo: Home) -> None:
     assert f"Report:     {demo.content('report') / 'report.html'}" in demo.output
     assert f"Artifacts:  {demo.store.root}" in demo.output
     assert f"invpipe ui --home {demo.path}" in demo.output
-    assert [line.split()[0] for line in demo.lines if line.startswith("[")] == [f"[{k}/10]" for k in range(1, 11)]
+    assert [line.split()[0] for line in demo.lines if line.startswith("[")] == [f"[{k}/11]" for k in range(1, 12)]
     for text in ("Forecast: mean scores", f"Order plan of {LAST_DAY}", f"Ablation on {WINDOW.name}", "simulated supply", "of bound"):
         assert text in demo.output
 
@@ -129,7 +131,7 @@ def test_second_run_makes_nothing(demo: Home) -> None:
     """Prevents minutes of work for a second look."""
     again = Home(demo.path)
     assert again.show() == 0
-    assert sum("0 artifacts made" in line for line in again.lines) == 9
+    assert sum("0 artifacts made" in line for line in again.lines) == 11
     assert results(again) == results(demo)
 
 
@@ -143,7 +145,7 @@ def test_planning_setting_makes_only_what_depends_on_it(demo: Home, copy_of: Cal
     assert set(after) == set(before)
     changed = {artifact for artifact, record in after.items() if record.created_at != before[artifact].created_at}
     wanted: set[tuple[str, str | None]] = {
-        (name, LAST_DAY) for name in ("window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+        (name, LAST_DAY) for name in ("window_forecast", "order_plan", "order_plan_summary", "capital_curve", *EXPLANATIONS)
     }
     wanted |= {("scheduled_forecasts", WINDOW.name), ("ablation", WINDOW.name), ("report", None), *BACKTESTS}
     assert changed == wanted

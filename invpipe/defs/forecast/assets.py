@@ -106,7 +106,7 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         gates = pl.concat([pl.DataFrame(schema=MODEL_GATES_SCHEMA), *model_gates.values()])
         rows = {}
         for key in context.partition_keys:
-            rows[key] = serving_row(date.fromisoformat(key), registry.choose(date.fromisoformat(key), gates))
+            rows[key] = serving_row(date.fromisoformat(key), registry.choose(date.fromisoformat(key), gates), gates)
             row = rows[key].row(0, named=True)
             context.log.info(f"{key} is served by the model of {row['model']}, {row['why']}")
             if row["held_back"]:

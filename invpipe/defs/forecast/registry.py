@@ -97,8 +97,8 @@ class ModelRegistry:
         return DemandForecaster.open(path / CONTENT_NAME, history, cutoff)
 
 
-def serving_row(day: date, choice: Choice | None) -> pl.DataFrame:
-    """Return the row of `serving_model` of a day.
+def serving_row(day: date, choice: Choice | None, gates: pl.DataFrame) -> pl.DataFrame:
+    """Return the row of `serving_model` of a day; `gates` are the verdicts up to it, which say why where no model may serve.
 
     Raises
     ------
@@ -106,7 +106,12 @@ def serving_row(day: date, choice: Choice | None) -> pl.DataFrame:
         Where no model may serve.
     """
     if choice is None:
-        msg = f"no model up to {day} passed its gates, nothing can be forecast; read the gates with invpipe models, then run the job weekly"
+        newest = verdicts(gates).tail(1)["failed"]
+        why = f"the newest one failed {newest.item()}" if len(newest) else "none was trained up to then"
+        msg = (
+            f"no model up to {day} passed its gates, nothing can be forecast: {why}; read the gates with invpipe models, then run the job "
+            "weekly or change the limits in [gates]"
+        )
         raise ForecastError(msg)
     values = {"day": day, **{name: getattr(choice, name) for name in SERVING_SCHEMA if name != "day"}}
     return pl.DataFrame([values], schema=SERVING_SCHEMA)

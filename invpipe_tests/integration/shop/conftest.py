@@ -20,6 +20,7 @@ from invpipe.defs.jobs import range_tags
 from invpipe.defs.provenance import ArtifactStore, ProvenanceRecord
 from invpipe.defs.run import progress_logger
 from invpipe.settings import Settings, write_settings
+from invpipe.settings.gates import GateSettings
 from invpipe_tests.integration.mongo_server import DATABASE, READER, READER_PASSWORD, ThrowAwayMongoDB
 from invpipe_tests.integration.shop.webshop import EXAMPLE, Webshop, load, synthetic_webshop
 
@@ -110,6 +111,8 @@ def home(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         mariadb={"port": databases.mariadb.port, "user": databases.mariadb.user, "tls": False, "connect_timeout_s": 3},
         mongodb={"port": databases.mongodb.port, "user": READER, "tls": False, "connect_timeout_s": 3},
         extract={"retry_wait_s": 0.2, "days_per_query": 10},
+        folds={"horizon_days": 7},  # models are scored on the last horizon of 45 days
+        gates=dict.fromkeys(GateSettings.model_fields, 1e6),  # a model of so small a shop is no good one
     )
     return Home(path, databases)
 

@@ -80,6 +80,7 @@ def test_the_plan_of_the_day_ends_in_the_table(home: Home, writer: DatabaseShop)
     first, last = home.days[0], home.days[-1]
     home.run("extract", first, last)
     home.run("validate_tables_again")
+    home.run("weekly", last)
     for _ in range(2):
         said = home.run("plan", last)
     plan = pl.read_parquet(home.store.frame_path(("order_plan", last.isoformat())))

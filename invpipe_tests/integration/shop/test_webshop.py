@@ -55,6 +55,7 @@ def test_the_chain_runs_from_the_databases_to_an_order_plan(home: Home) -> None:
     assert_frame_equal(found.orderable_daily, wanted.orderable_daily)
     assert_frame_equal(found.sales_daily, wanted.sales_daily, check_exact=False, abs_tol=1e-9, rel_tol=0)
     assert (found.first_day, found.last_day) == (first, last)
+    home.run("weekly", last)
     home.run("plan", last)
     plan = pl.read_parquet(home.store.frame_path(("order_plan", last.isoformat())))
     assert plan["reason"].str.len_chars().min() is None or plan["reason"].str.len_chars().min() > 0
