@@ -26,6 +26,7 @@ from invpipe.bench.allocation import bench_allocation
 from invpipe.bench.arena import bench_arena
 from invpipe.bench.extract import bench_extract
 from invpipe.bench.forecast import bench_forecast, forecast_tables
+from invpipe.bench.packing import bench_packing
 from invpipe.features import FEATURES, FeatureStore
 from invpipe.forecast import DemandForecaster, ForecastParams, score_fold, walk_forward_folds
 from invpipe.history import ShopHistory
@@ -165,6 +166,7 @@ BENCHMARKS: dict[str, Callable[..., list[Figures]]] = {
     "extract": bench_extract,
     "features": bench_features,
     "forecast": bench_forecast,
+    "packing": bench_packing,
     "sources": bench_sources,
     "window-law": bench_window_law,
 }

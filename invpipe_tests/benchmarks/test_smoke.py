@@ -74,6 +74,14 @@ def test_features_and_sources_run() -> None:
     assert sources["rows"] > 60
 
 
+def test_packing_keeps_its_capacities() -> None:
+    """Prevents a benchmark that no longer runs, or a plan that does not fit."""
+    (row,) = bench.bench_packing(items=200, seed=1)
+    assert row["items"] == 200
+    assert 0.99 < row["fullest_frac"] <= 1.0
+    assert 0 <= row["gap_frac"] < 1e-3
+
+
 def test_window_law_of_the_package_scores_every_method() -> None:
     """Prevents a table without the baselines that give the figure its meaning."""
     rows = bench.bench_window_law(skus=150, rounds=5, threads=1)
@@ -121,7 +129,7 @@ def test_all_runs_each_benchmark_once(monkeypatch: pytest.MonkeyPatch, capsys: p
     """Prevents a benchmark that "all" forgets."""
     monkeypatch.setattr(bench, "BENCHMARKS", {name: lambda: [{"figure": 1}] for name in bench.BENCHMARKS})
     assert bench.main(["all", "--json"]) == 0
-    names = ["allocation", "arena", "extract", "features", "forecast", "sources", "window-law"]
+    names = ["allocation", "arena", "extract", "features", "forecast", "packing", "sources", "window-law"]
     assert list(json.loads(capsys.readouterr().out)["benchmarks"]) == names
 
 
