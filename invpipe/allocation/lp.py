@@ -24,6 +24,7 @@ import numpy as np
 from invpipe.allocation.problem import CAPITAL_TOLERANCE, AllocationParams, AllocationProblem, FloatArray, IntArray
 from invpipe.allocation.procurement import ProcurementProblem, QuantileModel
 from invpipe.errors import SolverError
+from invpipe.lagrangian.solver import new_solver
 
 #: Relative difference of primal and dual objective up to which an optimum counts as certified.
 CERTIFICATE_TOLERANCE = 1e-7
@@ -108,12 +109,6 @@ class LpSolution:
     objective: float
 
 
-def _set_option(solver: highspy.Highs, name: str, value: bool | int | float | str) -> None:
-    if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
-        msg = f"HiGHS refuses option {name} = {value!r}; check the installed version of highspy"
-        raise SolverError(msg)
-
-
 def _pass_model(solver: highspy.Highs, model: LpModel) -> None:
     """Hand the programme over column by column: x, then s, then u; rows: capital, then n of stock, then n of upper quantile."""
     problem, n = model.problem, len(model.problem)
@@ -175,12 +170,8 @@ def solve(model: LpModel, time_limit_seconds: float) -> LpSolution:
     n = len(model.problem)
     if n == 0:
         return LpSolution(np.zeros(0), 0.0, 0.0)
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    _set_option(solver, "output_flag", False)
-    _set_option(solver, "threads", 1)
     # presolve finds little here and costs more than it saves: 3 times at 50,000 SKUs, 6 times at 170,000
-    _set_option(solver, "presolve", "off")
-    _set_option(solver, "time_limit", time_limit_seconds)
+    solver = new_solver(presolve="off", time_limit=time_limit_seconds)
     _pass_model(solver, model)
     solver.run()
     status = solver.getModelStatus()

@@ -22,6 +22,7 @@ from scipy import sparse
 
 from invpipe.allocation.procurement import FloatArray, IntArray, ProcurementProblem
 from invpipe.errors import SolverError
+from invpipe.lagrangian.solver import Option, new_solver
 
 #: Relative difference of primal and dual objective up to which an optimum counts as certified.
 CERTIFICATE_TOLERANCE = 1e-7
@@ -223,17 +224,9 @@ def _with_binaries(problem: ProcurementProblem, layout: _Layout, most_steps: Flo
     return _Layout(model, layout.segment, layout.segment_offer, column, offer, step, at_start, offer[starts], at_vendor, vendor)
 
 
-def _set_option(solver: highspy.Highs, name: str, value: bool | int | float | str) -> None:
-    if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
-        msg = f"HiGHS refuses option {name} = {value!r}; check the installed version of highspy"
-        raise SolverError(msg)
-
-
-def _loaded(model: _Model, **options: bool | int | float | str) -> highspy.Highs:
+def _loaded(model: _Model, **options: Option) -> highspy.Highs:
     """Return a solver with the model and the options."""
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    for name, value in {"output_flag": False, "threads": 1, **options}.items():
-        _set_option(solver, name, value)
+    solver = new_solver(**options)
     matrix, columns = model.matrix(), model.n_columns
     status = solver.passModel(
         columns,

@@ -26,12 +26,12 @@ import polars as pl
 from invpipe.bench.yardsticks import Yardstick
 from invpipe.errors import ForecastError
 from invpipe.forecast import CountLaw, DemandForecaster, ForecastParams, WindowDemand
+from invpipe.forecast.classes import volume_deciles
 from invpipe.forecast.daily import DailyModel
 from invpipe.forecast.metrics import (
     Law,
     bracket_counts,
     bracket_violation_points,
-    deciles,
     pinball_loss,
     randomised_coverage,
     ranked_probability_score,
@@ -45,8 +45,6 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 TAUS = (0.1, 0.5, 0.9)
-#: Days whose units sort SKUs into volume deciles.
-VOLUME_DAYS = 91
 
 
 class WindowLaw(Law, Protocol):
@@ -165,7 +163,7 @@ class Fold:
         if len(rows) == 0:
             msg = f"{yardstick.name}: none of {n} SKUs sold up to {cutoff} and is orderable in the {days} days after; ask for more SKUs"
             raise ForecastError(msg)
-        return cls(question, rows, np.column_stack([label.units for label in labels]), deciles(*_volumes(known, rows)))
+        return cls(question, rows, np.column_stack([label.units for label in labels]), volume_deciles(known, rows) - 1)
 
     def window_scores(self, answer: WindowLaw | Quantiles, seconds: float) -> Scores:
         """Return the scores of an answer on the window."""
@@ -183,17 +181,6 @@ class Fold:
         shape = (*cells.shape, len(TAUS))
         decile = np.broadcast_to(self.decile[:, None], cells.shape)[cells]
         return Scores.of(self.units[self.rows][cells], np.broadcast_to(quantiles[self.rows], shape)[cells], decile)
-
-
-def _volumes(known: ShopHistory, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return units per orderable day of the last VOLUME_DAYS, and all units, of each row."""
-    ones = np.ones(len(rows), dtype=np.int64)
-    volumes = []
-    for days in (min(VOLUME_DAYS, known.n_days), known.n_days):
-        label = window_labels(known.arrays, rows, known.n_days - 1 - days * ones, ones, days * ones)
-        volumes.append((label.units, np.maximum(label.orderable_days, 1)))
-    (recent, recent_days), (units, _) = volumes
-    return recent / recent_days, units
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,14 @@ def _job(name: str, description: str, assets: Sequence[str]) -> UnresolvedAssetJ
     return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description, executor_def=IN_PROCESS)
 
 
+def plan_assets(settings: Settings) -> tuple[str, ...]:
+    """Return the assets that plan a day; where proposals are written, planning ends with them."""
+    return (*PLAN, "order_proposals") if settings.proposals.write else PLAN
+
+
 def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
-    """Return all jobs; where proposals are written, planning ends with them."""
-    plan = (*PLAN, "order_proposals") if settings.proposals.write else PLAN
+    """Return all jobs."""
+    plan = plan_assets(settings)
     return [
         _job(
             "daily",
@@ -66,8 +71,7 @@ def daily_assets(settings: Settings, day: date) -> list[dg.AssetKey] | None:
     """Return what a daily run makes of its job where a model serves the day: all but a new model; None, the whole job, where none does."""
     if ModelRegistry(settings).choose(day) is None:
         return None
-    proposals = ("order_proposals",) if settings.proposals.write else ()
-    return [dg.AssetKey(name) for name in (*EXTRACT, *CORE, *PLAN, *proposals)]
+    return [dg.AssetKey(name) for name in (*EXTRACT, *CORE, *plan_assets(settings))]
 
 
 def daily_schedule(partitions: Partitions, settings: Settings) -> dg.ScheduleDefinition:

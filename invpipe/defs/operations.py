@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from invpipe.defs.jobs import CORE, PLAN, daily_assets
+from invpipe.defs.jobs import CORE, daily_assets, plan_assets
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.provenance import ArtifactStore
 from invpipe.defs.sources.assets import DAILY_TABLES
@@ -164,11 +164,10 @@ def late_data_sensor(partitions: Partitions, settings: Settings) -> dg.SensorDef
         if waits := open_run(context.instance):
             return dg.SkipReason(f"{len(late)} raw partitions changed, first {min(late)}; waiting for {waits}")
         digest = hashlib.sha256("".join(f"{name}={late[name]};" for name in sorted(late)).encode()).hexdigest()[:16]
-        again = (*CORE, *PLAN, *(("order_proposals",) if settings.proposals.write else ()))
         return dg.RunRequest(
             run_key=f"late/{newest}/{digest}",  # the same rows are asked for once
             partition_key=newest,
-            asset_selection=[dg.AssetKey(name) for name in again],
+            asset_selection=[dg.AssetKey(name) for name in (*CORE, *plan_assets(settings))],
             tags={"invpipe/late_data": f"{len(late)} partitions, first {min(late)}"},
         )
 

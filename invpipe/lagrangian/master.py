@@ -18,6 +18,7 @@ import numpy as np
 
 from invpipe.errors import SolverError
 from invpipe.lagrangian.items import FloatArray, IntArray
+from invpipe.lagrangian.solver import checked_option, new_solver
 
 #: Feasibility of the scaled programme: three digits below the relative gap of `LagrangianParams.dual_gap`.
 FEASIBILITY_TOLERANCE = 1e-10
@@ -49,19 +50,6 @@ class MasterSolution:
     weights: FloatArray
 
 
-def checked_option(solver: highspy.Highs, name: str, value: bool | int | float | str) -> None:
-    """Set an option of HiGHS, which only prints where it does not know one.
-
-    Raises
-    ------
-    SolverError
-        Where HiGHS refuses.
-    """
-    if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
-        msg = f"HiGHS refuses option {name} = {value!r}; check the installed version of highspy"
-        raise SolverError(msg)
-
-
 class Master:
     """The master with the cuts added so far.
 
@@ -82,14 +70,13 @@ class Master:
         self._group: list[IntArray] = []
         self._value: list[FloatArray] = []
         self._use: list[FloatArray] = []
-        self._solver = solver = highspy.Highs()  # type: ignore[no-untyped-call]
-        checked_option(solver, "output_flag", False)
-        checked_option(solver, "threads", 1)
-        checked_option(solver, "presolve", "off")
-        checked_option(solver, "solver", "simplex")
-        checked_option(solver, "simplex_iteration_limit", MOST_ITERATIONS)
-        checked_option(solver, "primal_feasibility_tolerance", FEASIBILITY_TOLERANCE)
-        checked_option(solver, "dual_feasibility_tolerance", FEASIBILITY_TOLERANCE)
+        self._solver = solver = new_solver(
+            presolve="off",
+            solver="simplex",
+            simplex_iteration_limit=MOST_ITERATIONS,
+            primal_feasibility_tolerance=FEASIBILITY_TOLERANCE,
+            dual_feasibility_tolerance=FEASIBILITY_TOLERANCE,
+        )
         m = len(capacity)
         solver.addVars(m + n_groups, np.full(m + n_groups, -highspy.kHighsInf), np.full(m + n_groups, highspy.kHighsInf))
         for j in range(m):

@@ -22,8 +22,8 @@ import numpy as np
 from invpipe.errors import LagrangianError, SolverError
 from invpipe.lagrangian.concave import ConcaveItems
 from invpipe.lagrangian.items import FloatArray, IntArray
-from invpipe.lagrangian.master import checked_option
 from invpipe.lagrangian.solve import CAPACITY_TOLERANCE, LagrangianParams, LagrangianResult, relative_gap
+from invpipe.lagrangian.solver import new_solver
 
 #: Added to bound - objective before units are fixed, relative to the bound: rounding noise of sums.
 FIXING_TOLERANCE = 1e-9
@@ -129,11 +129,7 @@ def _solve_binaries(value: FloatArray, use: FloatArray, left: FloatArray, max_no
     k, m = use.shape
     if k == 0:
         return np.zeros(0, dtype=np.int64), 0.0
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    for name, setting in (("output_flag", False), ("threads", 1), ("mip_rel_gap", 0.0), ("mip_abs_gap", 0.0), ("mip_max_nodes", max_nodes)):
-        checked_option(solver, name, setting)
-    if np.isfinite(seconds):
-        checked_option(solver, "time_limit", seconds)
+    solver = new_solver(mip_rel_gap=0.0, mip_abs_gap=0.0, mip_max_nodes=max_nodes, time_limit=seconds)
     scale = np.where(use.max(axis=0) > 0, use.max(axis=0), 1.0)
     status = solver.passModel(
         k,

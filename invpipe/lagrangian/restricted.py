@@ -18,7 +18,7 @@ import numpy as np
 
 from invpipe.errors import SolverError
 from invpipe.lagrangian.items import Choice, FloatArray, IntArray
-from invpipe.lagrangian.master import checked_option
+from invpipe.lagrangian.solver import new_solver
 
 #: Ends of a run that may leave a plan.
 STOPPED = (
@@ -103,12 +103,7 @@ def best_of_seen(
     n, soft = int(rows[-1]) + 1, np.flatnonzero(np.isfinite(penalty))
     scale = np.abs(use).max(axis=0)
     scale[scale == 0] = 1.0
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    for name, setting in (
-        *(("output_flag", False), ("threads", 1), ("mip_rel_gap", 0.0), ("mip_abs_gap", gap), ("mip_max_nodes", max_nodes)),
-        *((("time_limit", seconds),) if np.isfinite(seconds) else ()),
-    ):
-        checked_option(solver, name, setting)
+    solver = new_solver(mip_rel_gap=0.0, mip_abs_gap=gap, mip_max_nodes=max_nodes, time_limit=seconds)
     entries = np.concatenate([use / scale, np.ones((k, 1))], axis=1)
     index = np.concatenate([np.broadcast_to(np.arange(m), (k, m)), m + rows[:, None]], axis=1)
     begin = np.concatenate([np.arange(0, k * (m + 1), m + 1), k * (m + 1) + np.arange(len(soft))])

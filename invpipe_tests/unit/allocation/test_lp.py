@@ -132,12 +132,6 @@ def test_time_limit_gives_no_plan():
         allocate(problem, "lp", AllocationParams(time_limit_seconds=1e-6))
 
 
-def test_refused_option_is_an_error():
-    """Prevents a misspelt option, which HiGHS only prints, from being ignored."""
-    with pytest.raises(SolverError, match=r"HiGHS refuses option tread = 1"):
-        lp._set_option(highspy.Highs(), "tread", 1)
-
-
 def test_optimum_without_certificate_is_an_error(monkeypatch):
     """Prevents a wrong optimum from being called optimal because the solver says so."""
     problem = oracle.random_problem(4, 20)
