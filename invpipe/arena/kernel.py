@@ -15,7 +15,9 @@ Definitions, per SKU, on day d:
 - holding cost of a day = rate * value of stock at its end. Per SKU it is charged per stretch of days on which its stock did not change.
 
 Helpers that are inlined into a loop take the arrays they touch, not the whole state: for a tuple of arrays the compiler may count
-references of each array at every turn, which made :func:`place` four times as slow.
+references of each array at every turn, which made :func:`place` four times as slow. For the same reason loops take the arrays they touch
+out of the state first. What indexes an array in a loop is unsigned: a signed index may count from the end, which every access has to ask;
+that made the views of a day half as dear again.
 
 Limits: one selling price per SKU; orders arrive whole; several orders of one SKU arriving on one day enter the average in order of
 placement. The readable twin is ``invpipe_tests/oracles/arena.py``; both agree to the last bit, so every sum here runs in the order of the
@@ -60,6 +62,10 @@ AVERAGE_COST, SKU_REVENUE, SKU_COGS, SKU_HOLDING, SKU_INBOUND = range(len(SKU_MO
 BOOK_WIDTH = 8
 
 NO_ORDER = -1
+
+#: Unsigned index of a SKU, offer, vendor or order; and that of an event, of which a tape may have more.
+Row, Event = np.uint32, np.uint64
+Index = int | np.uint32
 
 
 class Law(NamedTuple):
@@ -135,12 +141,12 @@ class OrderLog(NamedTuple):
 
 @njit(cache=True, nogil=True, inline="always")
 def _scan_offers(
-    offer_start: Int64Array, unit_cost: FloatArray, in_stock: Int8Array, best_offer: Int64Array, best_cost: FloatArray, sku: int
+    offer_start: Int64Array, unit_cost: FloatArray, in_stock: Int8Array, best_offer: Int64Array, best_cost: FloatArray, sku: Index
 ) -> None:
     """Set the cheapest in-stock offer of a SKU from all its offers; ties go to the lowest offer index."""
     best, cost = -1, np.inf
-    for offer in range(offer_start[sku], offer_start[sku + 1]):
-        if in_stock[offer] == 1 and unit_cost[offer] < cost:
+    for offer in range(Row(offer_start[sku]), Row(offer_start[Row(sku + 1)])):
+        if (in_stock[offer] == 1) & (unit_cost[offer] < cost):
             best, cost = offer, unit_cost[offer]
     best_offer[sku] = best
     best_cost[sku] = cost
@@ -152,20 +158,20 @@ def start_run(tape: TapeArrays, state: State, law: Law) -> None:
     for sku in range(len(tape.unit_price)):
         state.total_units[0] += state.on_hand[sku]
         state.total_value[0] += state.on_hand[sku] * state.book_money[sku, AVERAGE_COST]
-        _scan_offers(tape.offer_start, state.offer_unit_cost, state.offer_in_stock, state.best_offer, state.best_cost, sku)
+        _scan_offers(tape.offer_start, state.offer_unit_cost, state.offer_in_stock, state.best_offer, state.best_cost, Row(sku))
     for row in range(len(tape.prior_sales_sku)):
         _move_velocity(state, law, tape.prior_sales_sku[row], -tape.prior_sales_age_days[row], float(tape.prior_sales_units[row]))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _move_velocity(state: State, law: Law, sku: int, day: int, units: float) -> None:
-    age = day - state.velocity_day[sku]
+def _move_velocity(state: State, law: Law, sku: Index, day: int, units: float) -> None:
+    age = Row(day - state.velocity_day[sku])
     state.velocity[sku] = state.velocity[sku] * state.decay[age] + law.velocity_gain * units
     state.velocity_day[sku] = day
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _charge_holding(state: State, law: Law, sku: int, day: int) -> None:
+def _charge_holding(state: State, law: Law, sku: Index, day: int) -> None:
     """Charge the holding cost of the days before `day` since the stock of the SKU last changed."""
     days = day - state.book_units[sku, HELD_UNTIL]
     if days > 0:
@@ -193,28 +199,29 @@ def _apply_deltas(tape: TapeArrays, state: State, day: int) -> None:
     dearer are noted and scanned at the end, when all offers are those of the day.
     """
     unit_cost, in_stock, best_offer, best_cost = state.offer_unit_cost, state.offer_in_stock, state.best_offer, state.best_cost
-    dearer, noted = 0, state.noted
-    for row in range(tape.delta_start[day], tape.delta_start[day + 1]):
-        offer = tape.delta_offer[row]
-        stated = tape.delta_unit_cost[row]
-        stock = tape.delta_in_stock[row] if tape.delta_in_stock[row] >= 0 else in_stock[offer]
+    offers, costs, stocks, offer_sku = tape.delta_offer, tape.delta_unit_cost, tape.delta_in_stock, tape.offer_sku
+    minima, packs = tape.delta_min_order_units, tape.delta_pack_units
+    dearer, noted = Row(0), state.noted
+    for row in range(Event(tape.delta_start[day]), Event(tape.delta_start[day + 1])):
+        offer, stated, flag = Row(offers[row]), costs[row], stocks[row]
+        stock = flag if flag >= 0 else in_stock[offer]
         price = unit_cost[offer] if np.isnan(stated) else stated
         unit_cost[offer] = price
         in_stock[offer] = stock
-        if tape.delta_min_order_units[row] > 0:
-            state.offer_min_order_units[offer] = tape.delta_min_order_units[row]
-        if tape.delta_pack_units[row] > 0:
-            state.offer_pack_units[offer] = tape.delta_pack_units[row]
-        sku = tape.offer_sku[offer]
+        if minima[row] > 0:
+            state.offer_min_order_units[offer] = minima[row]
+        if packs[row] > 0:
+            state.offer_pack_units[offer] = packs[row]
+        sku = Row(offer_sku[offer])
         best, least = best_offer[sku], best_cost[sku]
         cost = price if stock == 1 else np.inf
         noted[dearer] = sku
-        dearer += (offer == best) & (cost > least)
+        dearer = Row(dearer + ((offer == best) & (cost > least)))
         wins = (cost < least) | ((cost == least) & (cost < np.inf) & (offer < best))
         best_offer[sku] = offer if wins else best
         best_cost[sku] = cost if wins else least
     for place in range(dearer):
-        _scan_offers(tape.offer_start, unit_cost, in_stock, best_offer, best_cost, noted[place])
+        _scan_offers(tape.offer_start, unit_cost, in_stock, best_offer, best_cost, Row(noted[place]))
 
 
 @njit(cache=True, nogil=True)
@@ -244,20 +251,22 @@ def _sell(tape: TapeArrays, state: State, law: Law, day: int) -> None:
     demand, sales, short = np.int64(0), np.int64(0), np.int64(0)
     day_revenue, day_cogs, inventory = 0.0, 0.0, state.total_value[0]
     book_units, book_money = state.book_units, state.book_money
-    for row in range(tape.demand_start[day], tape.demand_start[day + 1]):
-        sku, wanted = tape.demand_sku[row], np.int64(tape.demand_units[row])
+    skus, units_wanted, unit_price = tape.demand_sku, tape.demand_units, tape.unit_price
+    on_hand, last_sale_day = state.on_hand, state.last_sale_day
+    for row in range(Event(tape.demand_start[day]), Event(tape.demand_start[day + 1])):
+        sku, wanted = Row(skus[row]), np.int64(units_wanted[row])
         book_units[sku, SKU_DEMAND] += wanted
         demand += wanted
-        sold = min(wanted, state.on_hand[sku])
+        sold = min(wanted, on_hand[sku])
         if sold < wanted:
             short += 1
         if sold == 0:
             continue
         _charge_holding(state, law, sku, day)
-        revenue = sold * tape.unit_price[sku]
+        revenue = sold * unit_price[sku]
         cogs = sold * book_money[sku, AVERAGE_COST]
-        state.on_hand[sku] -= sold
-        state.last_sale_day[sku] = day
+        on_hand[sku] -= sold
+        last_sale_day[sku] = day
         book_units[sku, CONVERSION_UNITS] += sold
         book_units[sku, SKU_SALES] += sold
         book_money[sku, SKU_REVENUE] += revenue
@@ -280,17 +289,19 @@ def _estimate_lost(tape: TapeArrays, state: State, law: Law, day: int) -> None:
 
     A first pass without branches, as which shelf is empty cannot be guessed, notes the rows of the second.
     """
-    total, empty, book_units, noted = 0.0, 0, state.book_units, state.noted
-    for row in range(tape.views_start[day], tape.views_start[day + 1]):
-        sku = tape.views_sku[row]
+    total, empty, book_units, noted = 0.0, Row(0), state.book_units, state.noted
+    skus, seen = tape.views_sku, tape.views
+    on_hand, last_sale_day, conversion_views = state.on_hand, state.last_sale_day, state.conversion_views
+    for row in range(Event(tape.views_start[day]), Event(tape.views_start[day + 1])):
+        sku = Row(skus[row])
         # nothing on hand now and nothing sold today: the SKU opened empty
-        opened_empty = (state.on_hand[sku] == 0) & (state.last_sale_day[sku] != day)
-        state.conversion_views[sku] += 0 if opened_empty else tape.views[row]
+        opened_empty = (on_hand[sku] == 0) & (last_sale_day[sku] != day)
+        conversion_views[sku] += 0 if opened_empty else seen[row]
         noted[empty] = row
-        empty += opened_empty
+        empty = Row(empty + opened_empty)
     for place in range(empty):
-        sku, views = tape.views_sku[noted[place]], tape.views[noted[place]]
-        weight = state.conversion_views[sku] + law.prior_views
+        sku, views = Row(skus[Event(noted[place])]), seen[Event(noted[place])]
+        weight = conversion_views[sku] + law.prior_views
         if weight > 0:
             lost = views * ((book_units[sku, CONVERSION_UNITS] + law.prior_units) / weight)
             _move_velocity(state, law, sku, day, lost)
@@ -372,35 +383,40 @@ def place(
 
     Returns the number of orders in the log, which must have room for all lines.
     """
-    vendor_value = state.vendor_value
+    vendor_value, best_offer, best_cost, offer_vendor = state.vendor_value, state.best_offer, state.best_cost, tape.offer_vendor
     vendor_value[:] = 0.0
-    for line in range(len(sku_index)):
-        sku = sku_index[line]
-        vendor_value[tape.offer_vendor[state.best_offer[sku]]] += order_units[line] * state.best_cost[sku]
-    for line in range(len(sku_index)):
-        sku, units = sku_index[line], order_units[line]
-        vendor, cost = tape.offer_vendor[state.best_offer[sku]], state.best_cost[sku]
-        if vendor_value[vendor] < tape.min_order_value[vendor]:
+    for line in range(Row(len(sku_index))):
+        sku = Row(sku_index[line])
+        vendor_value[Row(offer_vendor[Row(best_offer[sku])])] += order_units[line] * best_cost[sku]
+    on_order, book_money, lead_days, least = state.on_order, state.book_money, state.lead_days[day], tape.min_order_value
+    first, ordered, on_order_value, day_value, inbound = n_orders, np.int64(0), state.total_value[1], 0.0, 0.0
+    for line in range(Row(len(sku_index))):
+        sku, units = Row(sku_index[line]), order_units[line]
+        vendor, cost = Row(offer_vendor[Row(best_offer[sku])]), best_cost[sku]
+        if vendor_value[vendor] < least[vendor]:
             state.day_units[day, REFUSED] += 1
             continue
-        value = units * cost
-        arrival = day + state.lead_days[day, vendor]
-        log.day[n_orders] = day
-        log.sku[n_orders] = sku
-        log.vendor[n_orders] = vendor
-        log.units[n_orders] = units
-        log.unit_cost[n_orders] = cost
-        log.arrival_day[n_orders] = arrival
+        value, order = units * cost, Row(n_orders)
+        arrival = day + lead_days[vendor]
+        log.day[order] = day
+        log.sku[order] = sku
+        log.vendor[order] = vendor
+        log.units[order] = units
+        log.unit_cost[order] = cost
+        log.arrival_day[order] = arrival
         _await_arrival(state.arrival_head, state.arrival_tail, log.next, n_orders, arrival)
         n_orders += 1
-        state.on_order[sku] += units
-        state.total_units[1] += units
-        state.total_value[1] += value
-        state.book_money[sku, SKU_INBOUND] += law.inbound_cost_per_line
-        state.day_units[day, LINES] += 1
-        state.day_units[day, ORDERED] += units
-        state.day_money[day, ORDER_VALUE] += value
-        state.day_money[day, INBOUND] += law.inbound_cost_per_line
+        on_order[sku] += units
+        book_money[sku, SKU_INBOUND] += law.inbound_cost_per_line
+        ordered += units
+        on_order_value += value
+        day_value += value
+        inbound += law.inbound_cost_per_line
+    state.total_units[1] += ordered
+    state.total_value[1] = on_order_value
+    units_of_day, money_of_day = state.day_units[day], state.day_money[day]
+    units_of_day[LINES], units_of_day[ORDERED] = n_orders - first, ordered
+    money_of_day[ORDER_VALUE], money_of_day[INBOUND] = day_value, inbound
     return n_orders
 
 

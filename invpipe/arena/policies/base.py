@@ -104,8 +104,8 @@ class ShopView:
         Selling price, stock, and units ordered that have not arrived.
     unit_cost, offer_index
         Unit cost of the cheapest vendor with stock (inf where none) and the index of that offer (-1).
-    offer_vendor
-        Vendor index per offer.
+    offer_vendor, offer_min_order_units, offer_pack_units
+        Vendor index, least units of a line and units it must be a multiple of, per offer.
     capital_available
         Money left under the capital limit; inf where there is none.
     review_period_days, holding_cost_frac_per_day, inbound_cost_per_line, liquidation_frac, velocity_half_life_days
@@ -131,6 +131,8 @@ class ShopView:
         self.velocity_half_life_days = params.velocity_half_life_days
         self._state = state
         self.offer_vendor: npt.NDArray[np.int32] = arrays.offer_vendor
+        self.offer_min_order_units = read_only(state.offer_min_order_units)
+        self.offer_pack_units = read_only(state.offer_pack_units)
         self._vendor_columns = (arrays.lead_time_days_mean, arrays.lead_time_days_sd, arrays.min_order_value)
 
     @cached_property
@@ -146,12 +148,12 @@ class ShopView:
     @cached_property
     def min_order_units(self) -> IntArray:
         """Least units of a line at the cheapest offer, 1 where none."""
-        return read_only(_per_offer(self.offer_index, self._state.offer_min_order_units, 1))
+        return read_only(_per_offer(self.offer_index, self.offer_min_order_units, 1))
 
     @cached_property
     def pack_units(self) -> IntArray:
         """Units a line must be a multiple of, 1 where there is no offer."""
-        return read_only(_per_offer(self.offer_index, self._state.offer_pack_units, 1))
+        return read_only(_per_offer(self.offer_index, self.offer_pack_units, 1))
 
     @cached_property
     def lead_time_days_mean(self) -> FloatArray:
@@ -175,7 +177,7 @@ class ShopView:
     def offer_terms(self, rows: IntArray) -> OfferTerms:
         """Return the terms of the given SKUs' offers; costs what the rows cost, not the catalogue."""
         offer = self.offer_index[rows]
-        columns = (self.offer_vendor, self._state.offer_min_order_units, self._state.offer_pack_units)
+        columns = (self.offer_vendor, self.offer_min_order_units, self.offer_pack_units)
         return OfferTerms(*(column[offer].astype(np.int64) for column in columns))
 
     @cached_property
@@ -217,6 +219,6 @@ class OrderNothing:
 
 def above_vendor_minimum(view: ShopView, rows: IntArray, order_units: IntArray) -> npt.NDArray[np.bool_]:
     """Return which lines belong to vendors whose total of these lines reaches the vendor's minimum order value."""
-    vendor = view.offer_terms(rows).vendor_index
+    vendor = view.offer_vendor[view.offer_index[rows]]
     value = np.bincount(vendor, weights=order_units * view.unit_cost[rows], minlength=len(view.vendors))
     return np.asarray((value >= view.vendor_terms.min_order_value)[vendor])

@@ -20,6 +20,7 @@ from numba import njit
 
 from invpipe.allocation.exact import cannot_pay
 from invpipe.allocation.rows import AllocationRows
+from invpipe.arena.kernel import Row
 from invpipe.arena.policies.base import LazyVelocity, ShopView
 from invpipe.forecast.law import CountLaw
 
@@ -40,7 +41,7 @@ NO_PRIOR = Prior(0.0, 0.0, np.inf)
 
 
 class Shelf(NamedTuple):
-    """What a scan of the catalogue reads: per SKU, and per offer or vendor as named."""
+    """What a scan of the catalogue and the rows of its candidates read: per SKU, and per offer or vendor as named."""
 
     unit_price: FloatArray
     unit_cost: FloatArray
@@ -48,13 +49,16 @@ class Shelf(NamedTuple):
     on_hand: IntArray
     on_order: IntArray
     offer_vendor: npt.NDArray[np.int32]  # per offer
+    offer_min_order_units: npt.NDArray[np.int32]  # per offer
+    offer_pack_units: npt.NDArray[np.int32]  # per offer
     lead_days: IntArray  # per vendor
 
 
 def shelf_of(view: ShopView) -> Shelf:
     """Return what a scan reads."""
     position = (view.on_hand_units, view.on_order_units)
-    return Shelf(view.unit_price, view.unit_cost, view.offer_index, *position, view.offer_vendor, view.vendor_terms.lead_days)
+    offers = (view.offer_vendor, view.offer_min_order_units, view.offer_pack_units)
+    return Shelf(view.unit_price, view.unit_cost, view.offer_index, *position, *offers, view.vendor_terms.lead_days)
 
 
 def ewma_exposure_days(half_life_days: float) -> float:
@@ -118,14 +122,13 @@ def _thin_out(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _first_look(shelf: Shelf, lazy: LazyVelocity, prior: Prior, longest_days: int, greedy: bool) -> IntArray:
-    """Return the SKUs that may be candidates, judged by what lies in rows of memory and is not decayed; never too few.
+    """Return the SKUs that may be candidates, judged by the longest of all windows; never too few.
 
-    Decay only lowers the velocity and no window is longer, so no mean is above this one. A pass that only compares, which the compiler
-    turns into vector instructions, then one that collects, both without a branch on the data: at 170,000 SKUs wrong guesses would cost
-    more than the arithmetic.
+    A pass that only compares, which the compiler turns into vector instructions, takes the velocity before its decay, which is never below
+    the decayed one; passes that collect have no branch on the data: at 170,000 SKUs wrong guesses would cost more than the arithmetic.
     """
     price, cost, velocity, on_hand, on_order = shelf.unit_price, shelf.unit_cost, lazy.velocity, shelf.on_hand, shelf.on_order
-    n, count = len(price), 0
+    n, count = len(price), Row(0)
     maybe, rows = np.empty(n, np.uint8), np.empty(n, np.int64)
     for sku in range(n):  # without an offer the cost is inf
         maybe[sku] = (velocity[sku] > 0.0) & (cost[sku] < price[sku])
@@ -133,9 +136,9 @@ def _first_look(shelf: Shelf, lazy: LazyVelocity, prior: Prior, longest_days: in
         for sku in range(n):
             most = law_of_velocity(velocity[sku], longest_days, prior)[0]
             maybe[sku] &= most + 0.5 >= on_hand[sku] + on_order[sku] + 1
-    for sku in range(n):
+    for sku in range(Row(n)):
         rows[count] = sku
-        count += maybe[sku]
+        count = Row(count + maybe[sku])
     return rows[:count]
 
 
@@ -155,17 +158,19 @@ def _scan(
     for v in range(len(shelf.lead_days)):
         longest = max(longest, shelf.lead_days[v] + review_days)
     rows = _first_look(shelf, lazy, prior, longest, greedy)
-    count, mean, size = 0, np.empty(len(rows)), np.empty(len(rows))
-    for sku in rows:
-        offer = shelf.offer_index[sku]
-        velocity = lazy.velocity[sku] * lazy.decay[day - lazy.velocity_day[sku]]
-        days = shelf.lead_days[shelf.offer_vendor[offer]] + review_days
+    count, mean, size = Row(0), np.empty(len(rows)), np.empty(len(rows))
+    on_hand, on_order, unit_price, unit_cost = shelf.on_hand, shelf.on_order, shelf.unit_price, shelf.unit_cost
+    lead_days, offer_vendor, offer_index = shelf.lead_days, shelf.offer_vendor, shelf.offer_index
+    kept_velocity, velocity_day, decay = lazy.velocity, lazy.velocity_day, lazy.decay
+    for place in range(len(rows)):
+        sku = Row(rows[place])
+        velocity = kept_velocity[sku] * decay[Row(day - velocity_day[sku])]
+        days = lead_days[Row(offer_vendor[Row(offer_index[sku])])] + review_days
         m, r = law_of_velocity(velocity, days, prior)
-        position, price, cost = shelf.on_hand[sku] + shelf.on_order[sku], shelf.unit_price[sku], shelf.unit_cost[sku]
-        if velocity <= 0.0 or not _could_be_ordered(position, price, cost, m, r, days, holding_frac, leftover_frac, greedy):
-            continue
+        position, price, cost = on_hand[sku] + on_order[sku], unit_price[sku], unit_cost[sku]
         rows[count], mean[count], size[count] = sku, m, r
-        count += 1
+        could = _could_be_ordered(position, price, cost, m, r, days, holding_frac, leftover_frac, greedy)
+        count = Row(count + ((velocity > 0.0) & could))
     return rows[:count].copy(), mean[:count].copy(), size[:count].copy()
 
 
@@ -203,22 +208,28 @@ def thin_out(view: ShopView, rows: IntArray, law: CountLaw, leftover_value_frac:
     return rows[places], law.take(places)
 
 
+@njit(cache=True, nogil=True)
+def _gather(
+    shelf: Shelf, rows: IntArray, review_days: int, holding_frac: float, leftover_frac: float
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, IntArray, IntArray, IntArray, IntArray]:
+    """Return price, cost, holding cost, salvage value, position, first lot, pack and vendor of the SKUs in `rows`: one pass over them."""
+    n = len(rows)
+    price, cost, holding, salvage = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    position, first_lot, pack, vendor = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    for place in range(n):
+        sku = Row(rows[place])
+        offer = Row(shelf.offer_index[sku])
+        vendor[place], pack[place] = shelf.offer_vendor[offer], shelf.offer_pack_units[offer]
+        first_lot[place] = -(-np.int64(shelf.offer_min_order_units[offer]) // pack[place]) * pack[place]
+        position[place] = shelf.on_hand[sku] + shelf.on_order[sku]
+        price[place], cost[place] = shelf.unit_price[sku], shelf.unit_cost[sku]
+        holding[place] = holding_frac * cost[place] * (shelf.lead_days[vendor[place]] + review_days)
+        salvage[place] = leftover_frac * cost[place]
+    return price, cost, holding, salvage, position, first_lot, pack, vendor
+
+
 def rows_of(view: ShopView, rows: IntArray, law: CountLaw, leftover_value_frac: float) -> AllocationRows:
     """Return the allocation rows of the given SKUs, which must have an offer below their price."""
-    terms, vendor = view.offer_terms(rows), view.vendor_terms
-    cost = view.unit_cost[rows]
-    days = vendor.lead_days[terms.vendor_index] + view.review_period_days
-    return AllocationRows(
-        mean=law.mean,
-        size=law.size,
-        unit_price=view.unit_price[rows],
-        unit_cost=cost,
-        holding_cost=view.holding_cost_frac_per_day * cost * days,
-        salvage_value=leftover_value_frac * cost,
-        position_units=view.on_hand_units[rows] + view.on_order_units[rows],
-        first_lot_units=-(-terms.min_order_units // terms.pack_units) * terms.pack_units,
-        pack_units=terms.pack_units,
-        vendor=terms.vendor_index,
-        vendor_min_order_value=vendor.min_order_value,
-        vendor_rank=_name_rank(view.vendors),
-    )
+    money = (view.review_period_days, view.holding_cost_frac_per_day, leftover_value_frac)
+    terms = _gather(shelf_of(view), rows, *money)
+    return AllocationRows(law.mean, law.size, *terms, view.vendor_terms.min_order_value, _name_rank(view.vendors))

@@ -150,7 +150,7 @@ def test_cheapest_offer_is_scanned_only_when_it_got_worse():
     assert [name for name, node in functions().items() if "_scan_offers" in called(node)] == ["start_run", "_apply_deltas"]
     scans = [loop for loop in ast.walk(source) if isinstance(loop, ast.For) and "_scan_offers" in called(loop)]
     assert [ast.unparse(loop.iter) for loop in scans] == ["range(dearer)"]
-    assert "dearer += (offer == best) & (cost > least)" in ast.unparse(source)
+    assert "dearer = Row(dearer + ((offer == best) & (cost > least)))" in ast.unparse(source)
 
 
 # 4 ------------------------------------------------------------------------------------------------------------------------------------
@@ -250,8 +250,8 @@ def test_an_unchanged_value_leaves_the_offer_alone():
         if isinstance(node, ast.If) and len(node.body) == 1 and isinstance(node.body[0], ast.Assign):
             writes[ast.unparse(node.body[0].targets[0])] = ast.unparse(node.test)
     assert {target: test for target, test in writes.items() if target.startswith("state.offer_")} == {
-        "state.offer_min_order_units[offer]": "tape.delta_min_order_units[row] > 0",
-        "state.offer_pack_units[offer]": "tape.delta_pack_units[row] > 0",
+        "state.offer_min_order_units[offer]": "minima[row] > 0",
+        "state.offer_pack_units[offer]": "packs[row] > 0",
     }
 
 
