@@ -3,7 +3,8 @@ r"""Gates: what a newly trained model has to show before it serves.
 The candidate itself knows all days up to its cutoff, so its *recipe* is scored: the same parameters fitted `horizon_days` before the
 cutoff T, on the units sold on the orderable days of (T - horizon, T]. On the same cells stand the baselines. The model that serves is
 held against the recipe from the later of the beginning of the span and the day it was fitted on: it must not know what it is scored on,
-and both look at the same days. A span of less than `MIN_SPAN_DAYS` is no evidence; that comparison is then left out.
+and both look at the same days. A span of less than `MIN_SPAN_DAYS` is no evidence; that comparison is then left out. A young shop, whose
+history is too short for the whole horizon, is scored on as many days as leave enough to fit before them; the scores name the first one.
 
 Drift is the population stability index of a feature between two days,
 
@@ -35,12 +36,13 @@ from invpipe.forecast.forecaster import DemandForecaster
 from invpipe.forecast.law import WindowDemand
 from invpipe.forecast.params import ForecastParams
 from invpipe.forecast.scores import score_windows
+from invpipe.forecast.window import least_history_days
 from invpipe.history import ShopHistory
 from invpipe.settings.gates import GateSettings
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Shortest span, days, on which the model that serves is compared: one week, so that every weekday counts once.
+#: Shortest span, days, on which a model is scored: one week, so that every weekday counts once.
 MIN_SPAN_DAYS = 7
 #: Cells added to each bin of the index, so that an empty one has a finite logarithm.
 PSEUDO_CELLS = 0.5
@@ -157,7 +159,7 @@ def score_candidate(
     params
         The candidate's parameters; its daily boosters are not scored.
     horizon_days
-        Days of the span, >= 1.
+        Days of the span, >= 1; a young shop, whose history is too short to fit before so long a span, is scored on the longest that fits.
     serving
         The model that serves, fitted before the cutoff; None where there is none.
 
@@ -166,10 +168,11 @@ def score_candidate(
     HistoryError
         Where the history begins after the beginning of the span, or nothing was sold before it.
     ForecastError
-        Where the history before the span is too short to fit, or `serving` knows SKUs by their place in a catalogue that
-        changed since.
+        Where not even a span of `MIN_SPAN_DAYS` fits, or `serving` knows SKUs by their place in a catalogue that changed since.
     """
-    known, start = history.until(cutoff), cutoff - timedelta(days=horizon_days)
+    known = history.until(cutoff)
+    horizon_days = _span_days(known, params, horizon_days)
+    start = cutoff - timedelta(days=horizon_days)
     recipe = DemandForecaster.fit(known, start, params.model_copy(update={"daily_taus": ()}))
     span = [(1, horizon_days)]
     laws = {CANDIDATE: recipe.window_demand(span)} | {name: law(known, start, span) for name, law in BASELINES.items()}
@@ -181,6 +184,20 @@ def score_candidate(
         laws = {CANDIDATE: recipe.as_of(known, origin).window_demand(span), SERVING: serving.as_of(known, origin).window_demand(span)}
         tables.append(_scored(SERVING, known, laws, {CANDIDATE: start, SERVING: serving.fitted_on}, drift))
     return CandidateScores(pl.concat(tables), drift)
+
+
+def _span_days(known: ShopHistory, params: ForecastParams, horizon_days: int) -> int:
+    """Return the days to score on: as many as asked for, or as many as leave enough history to fit before them."""
+    needed = least_history_days(params)
+    days = min(horizon_days, known.n_days - needed)
+    if days < min(MIN_SPAN_DAYS, horizon_days):
+        short = needed + min(MIN_SPAN_DAYS, horizon_days) - known.n_days
+        msg = (
+            f"the history has {known.n_days} days up to {known.last_day}; a model is fitted on at least {needed} and scored on "
+            f"{MIN_SPAN_DAYS} after them: train from {known.last_day + timedelta(days=short)} on"
+        )
+        raise ForecastError(msg)
+    return days
 
 
 def _scored(

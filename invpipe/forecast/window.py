@@ -217,6 +217,11 @@ def window_inputs(store: FeatureStore, sku: IndexArray, origin: IndexArray, firs
     return np.column_stack([store.matrix(sku, origin, first, last), (last - first + 1).astype(np.float32)])
 
 
+def least_history_days(params: ForecastParams) -> int:
+    """Return the days of history below which no model can be fitted: those before a window, its origin, and the shortest window."""
+    return params.min_history_days + 1 + min(params.window_days)
+
+
 def _training_cells(store: FeatureStore, params: ForecastParams) -> _Cells:
     """Return the training windows, at most max_window_cells, without those that had no orderable day."""
     last_day = store.history.n_days - 1
@@ -228,10 +233,9 @@ def _training_cells(store: FeatureStore, params: ForecastParams) -> _Cells:
         if last_day - days - k * params.origin_step_days >= params.min_history_days
     ]
     if not pairs:
-        shortest = min(params.window_days)
         msg = (
-            f"the history has {last_day + 1} days up to {store.history.last_day}; a window of {shortest} days after "
-            f"{params.min_history_days} days of history needs {shortest + params.min_history_days + 1}; choose a later cutoff"
+            f"the history has {last_day + 1} days up to {store.history.last_day}; a window of {min(params.window_days)} days after "
+            f"{params.min_history_days} days of history needs {least_history_days(params)}; choose a later cutoff"
         )
         raise ForecastError(msg)
     per_pair = min(n, max(1, params.max_window_cells // len(pairs)))

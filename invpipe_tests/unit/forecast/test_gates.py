@@ -12,6 +12,7 @@ from invpipe.errors import ForecastError
 from invpipe.features import FEATURES
 from invpipe.forecast import DemandForecaster, ForecastParams
 from invpipe.forecast.gates import CALENDAR, SCORE_SCHEMA, feature_drift, judge, population_stability, score_candidate
+from invpipe.forecast.window import least_history_days
 from invpipe.history import ShopHistory
 from invpipe.settings.gates import GateSettings
 from invpipe_tests.oracles.gates import stability_index
@@ -112,6 +113,19 @@ def test_model_of_yesterday_is_not_compared(history: ShopHistory, cutoff: date, 
     """Prevents a verdict from a handful of days."""
     young = DemandForecaster.fit(history, cutoff - timedelta(days=6), quick)
     assert set(score_candidate(history, cutoff, quick, 28, young).scores["against"]) == {"baselines"}
+
+
+def test_young_shop_is_scored_on_what_fits(history: ShopHistory, quick: ForecastParams) -> None:
+    """Prevents a new shop without a model for a month, though one could be fitted, scored and gated; too young a shop is told the day."""
+    needed = least_history_days(quick)
+    cutoff = history.first_day + timedelta(days=needed + 9)
+    scores = score_candidate(history, cutoff, quick, 28).scores
+    assert set(scores["first_day"]) == {cutoff - timedelta(days=9)}
+    assert set(scores.filter(method="candidate")["fitted_on"]) == {cutoff - timedelta(days=10)}
+    first = history.first_day + timedelta(days=needed + 6)
+    with pytest.raises(ForecastError, match=rf"at least {needed} and scored on 7 after them: train from {first} on"):
+        score_candidate(history, first - timedelta(days=2), quick, 28)
+    assert score_candidate(history, first, quick, 28).scores["first_day"][0] == first - timedelta(days=6)
 
 
 # --- verdicts
