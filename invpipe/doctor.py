@@ -1,4 +1,4 @@
-"""What `invpipe doctor` looks at outside Dagster: Python, disk, settings, databases, alerts - each with how to mend it.
+"""What `invpipe doctor` looks at outside Dagster: Python, disk, settings, databases, alerts, Postgres - each with how to mend it.
 
 A finding is *broken* where the daily chain cannot run or nobody would notice that it did not, a *warning* where it runs but something
 deserves notice.
@@ -12,8 +12,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from sqlalchemy import URL, NullPool, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from invpipe.errors import InvpipeError
 from invpipe.settings import Settings
@@ -23,6 +27,9 @@ from invpipe.sources.databases.check import SourceCheck, TableCheck, day_to_chec
 PYTHON = ((3, 11), (3, 14))
 #: Below this nothing can be written for long, GiB.
 LEAST_FREE_GIB = 0.5
+#: An address that Dagster, SQLAlchemy 2.1 and psycopg2 take.
+POSTGRES_FORM = "postgresql+psycopg2://user:password@host:5432/database, with @ in user and password written as %40"
+POSTGRES_TIMEOUT_S = 5
 
 State = Literal["ok", "warning", "broken"]
 
@@ -134,3 +141,51 @@ def check_alerts(settings: Settings) -> Finding:
         cure = "look at webhook_url_file and password_file of [alerts]"
         return Finding("alerts", "broken", f"a file of a secret cannot be used: {reason}", cure)
     return Finding("alerts", "ok", f"{alerts.channels} of 2 channels, told are {', '.join(alerts.occasions) or 'no occasions'}")
+
+
+def check_postgres(address: str | None, said_in: str) -> Finding:
+    """Return whether the Postgres in which Dagster keeps its runs answers; no password is in what is returned.
+
+    Parameters
+    ----------
+    address
+        URL of its database, None where there is none.
+    said_in
+        What holds the address, in words.
+    """
+    missing = [name for name in ("dagster_postgres", "psycopg2") if find_spec(name) is None]
+    if missing:
+        return Finding("storage", "broken", f"not installed: {', '.join(missing)}", "pip install 'invpipe[postgres]'")
+    if not address:
+        return Finding("storage", "broken", f"{said_in} is not set", f"set it to {POSTGRES_FORM}; {said_in} is a secret")
+    url = _postgres_url(address)
+    if url is None:
+        return Finding("storage", "broken", f"{said_in} is no address of Postgres", f"write {POSTGRES_FORM}")
+    where = f"Postgres at {url.host}:{url.port or 5432}, database {url.database}, user {url.username}"
+    try:
+        engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": POSTGRES_TIMEOUT_S})
+        with engine.connect() as connection:
+            version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+    except ModuleNotFoundError as error:
+        return Finding("storage", "broken", f"{said_in} asks for the driver {error.name}, not installed", f"write {POSTGRES_FORM}")
+    except DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        return Finding("storage", "broken", f"{where}: {reason}", _postgres_cure(reason, url, said_in))
+    return Finding("storage", "ok", f"{where}, version {version}")
+
+
+def _postgres_url(address: str) -> URL | None:
+    """Return the parsed address; None where it is none, or where a part of the password would be taken for the host."""
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        return None
+    return url if url.get_backend_name() == "postgresql" and "@" not in (url.host or "@") else None
+
+
+def _postgres_cure(reason: str, url: URL, said_in: str) -> str:
+    if "authentication" in reason or "pg_hba" in reason:
+        return f"correct user and password in {said_in}; signs with a meaning in addresses (@ : / %) are percent-encoded there"
+    if "does not exist" in reason:
+        return f"CREATE DATABASE {url.database} OWNER {url.username}, then `dagster instance info`; or correct {said_in}"
+    return f"start it, or correct host and port in {said_in}; artifacts are safe, runs that were open are ended in the UI"

@@ -13,7 +13,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from invpipe.defs.build import build_definitions
 from invpipe.defs.operations import plan_state
 from invpipe.defs.partitions import Partitions
-from invpipe.defs.retention import dagster_home_of
+from invpipe.defs.retention import check_storage, dagster_home_of
 from invpipe.doctor import Finding, State, check_alerts, check_databases, check_disk, check_python, check_settings
 from invpipe.settings import Settings
 
@@ -55,6 +55,10 @@ def check_dagster(home: Path, settings: Settings, now: datetime) -> Iterator[Fin
         yield Finding("dagster", _serious(settings), f"{dagster_home} holds no dagster.yaml", f"not made yet: {START_DAEMON}")
         return
     try:
+        if storage := check_storage(dagster_home):
+            yield storage
+            if storage.state == "broken":  # Dagster would try for many seconds, and then not say why
+                return
         with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
             runs = instance.get_runs_count()
             yield Finding("dagster", "ok", f"instance at {dagster_home}, {runs:,} runs")

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,6 +21,7 @@ from sqlalchemy import Engine, event
 
 import invpipe
 from invpipe.defs.jobs import range_tags
+from invpipe.defs.launcher import HOST_TAG
 from invpipe.defs.provenance import name_of, stale_assets
 from invpipe.errors import ProvenanceError, SettingsError
 from invpipe.settings import Settings
@@ -29,6 +31,8 @@ Say = Callable[[str], object]
 
 def prepare_home(home: Path) -> Path:
     """Make the home's Dagster directory with the project's dagster.yaml, name both in the environment, and return it.
+
+    A dagster.yaml with a storage section, as of invpipe/examples/deploy, is the operator's and stays.
 
     Raises
     ------
@@ -42,11 +46,16 @@ def prepare_home(home: Path) -> Path:
         raise SettingsError(msg)
     dagster_home = (home / "dagster").absolute()
     dagster_home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(found[0], dagster_home / "dagster.yaml")
+    if not _has_storage(dagster_home / "dagster.yaml"):
+        shutil.copyfile(found[0], dagster_home / "dagster.yaml")
     os.environ["INVPIPE_HOME"] = str(home.absolute())
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     _make_storage(dagster_home)
     return dagster_home
+
+
+def _has_storage(file: Path) -> bool:
+    return file.is_file() and any(line.startswith("storage:") for line in file.read_text(encoding="utf-8").splitlines())
 
 
 def _make_storage(dagster_home: Path) -> None:
@@ -158,7 +167,10 @@ def materialise(
         job.execute_in_process(
             instance=instance,
             asset_selection=[dg.AssetKey(key) for key in sorted(_with_siblings({key for key, _ in stale}, graph))],
-            tags=_range_tags(partitions, {partition for _, partition in stale if partition is not None}),
+            tags={
+                HOST_TAG: socket.gethostname(),
+                **_range_tags(partitions, {partition for _, partition in stale if partition is not None}),
+            },
             run_config={"loggers": {"progress": {}}},
         )
         left = stale_assets(specs, settings, wanted)

@@ -14,9 +14,11 @@ from dagster._core.instance.config import dagster_instance_config
 
 import invpipe
 from invpipe import cli
-from invpipe.settings import Settings
+from invpipe.defs.build import build_definitions
+from invpipe.defs.run import prepare_home
+from invpipe.settings import Settings, find_home, write_settings
+from invpipe_tests.deployment import DEPLOY, environment
 
-DEPLOY = Path(invpipe.__file__).parent / "examples" / "deploy"
 UNITS = sorted(path.name for path in (*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")))
 
 
@@ -25,11 +27,6 @@ def unit(name: str) -> configparser.ConfigParser:
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string((DEPLOY / name).read_text())
     return parser
-
-
-def environment() -> dict[str, str]:
-    lines = [line for line in (DEPLOY / "environment").read_text().splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
 
 
 def test_dagster_takes_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,13 +43,47 @@ def test_dagster_takes_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_instance_works_with_all_but_its_storage(tmp_path: Path) -> None:
     """Prevents limits and retries that load and are not what was meant."""
     values = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
-    del values["storage"]  # a Postgres is not everywhere
+    del values["storage"]  # invpipe_tests/integration/postgres has it with its storage
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(values))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 1)
         assert instance.run_monitoring_enabled
         assert instance.freshness_enabled
         assert {"SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR", "FRESHNESS_DAEMON"} <= set(instance.get_required_daemon_types())
+
+
+def test_commands_keep_the_operators_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents `invpipe ui`, called once on a deployment, from sending its next runs to SQLite; a copy of an older version is renewed."""
+    for name in ("INVPIPE_HOME", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "")
+    ours = (Path(invpipe.__file__).parents[1] / "dagster.yaml").read_text()
+    file = prepare_home(tmp_path) / "dagster.yaml"
+    for operators in (DEPLOY / "dagster.yaml", DEPLOY.parent / "celery" / "dagster.yaml"):
+        shutil.copyfile(operators, file)
+        prepare_home(tmp_path)
+        assert file.read_text() == operators.read_text()
+    file.write_text("telemetry: {enabled: true}\n")
+    prepare_home(tmp_path)
+    assert file.read_text() == ours
+
+
+def test_runs_leave_nothing_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents runs, events and logs at the top of the repository, where a dagster.yaml lies and commands are called."""
+    checkout = Path(invpipe.__file__).parents[1]
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copyfile(checkout / name, tmp_path / name)
+    before = {path.name for path in tmp_path.iterdir()}
+    for name in ("INVPIPE_HOME", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.chdir(tmp_path)
+    home = find_home(None)
+    write_settings(home, embedded={"skus": 60})
+    with dg.DagsterInstance.from_config(str(prepare_home(home))) as instance:
+        job = build_definitions(str(home)).resolve_job_def("extract")
+        assert job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("raw_items")]).success
+        assert instance.get_runs_count() == 1
+    assert {path.name for path in tmp_path.iterdir()} - before == {".invpipe"}
+    assert ".invpipe/" in (checkout / ".gitignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", UNITS)

@@ -77,13 +77,13 @@ class Home:
 
     def artifacts(self, *, raw: bool = False) -> dict[tuple[str, str | None], ProvenanceRecord]:
         """Records of the home's artifacts, of the 1,825 daily raw tables only when asked for."""
-        found = {}
+        store, found = self.store, {}
         for spec in self.definitions().resolve_all_asset_specs():
             name = spec.key.to_user_string()
             if name.startswith("raw_") and not raw:
                 continue
             keys: list[str | None] = [str(key) for key in spec.partitions_def.get_partition_keys()] if spec.partitions_def else [None]
-            found.update({(name, key): record for key in keys if (record := self.store.record((name, key))) is not None})
+            found.update({(name, key): record for key in keys if (record := store.record((name, key))) is not None})
         return found
 
 

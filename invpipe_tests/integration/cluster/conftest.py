@@ -1,4 +1,4 @@
-"""A cluster on this machine: a real Redis, two Celery workers and the Dagster daemon, with the configuration of invpipe/examples/celery."""
+"""A cluster on this machine, with the configuration of invpipe/examples/celery: real Redis and Postgres, two Celery workers, the daemon."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from invpipe.defs.build import build_definitions
 from invpipe.defs.partitions import VARIANTS
 from invpipe.defs.run import materialise, prepare_home, progress_logger
 from invpipe.settings import BacktestWindow, Settings, write_settings
+from invpipe_tests.deployment import environment as shipped_environment
+from invpipe_tests.integration.postgres.server import ThrowAwayPostgres
 
 EXAMPLE = Path(invpipe.__file__).parent / "examples" / "celery"
 WINDOW = BacktestWindow(name="september", start=date(2017, 9, 1), end=date(2017, 9, 24))
@@ -92,16 +94,25 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[ThrowAwayPostgres]:
+    """A running Postgres with an empty database for the runs."""
+    with ThrowAwayPostgres() as server:
+        server.execute("CREATE DATABASE dagster")
+        yield server
+
+
 @dataclass(frozen=True)
 class Cluster:
-    """A home that the daemon and the workers serve; `env` is their environment, `logs` lie in `directory`."""
+    """A home that the daemon and the workers serve, its runs in `postgres`; `env` is their environment, logs lie in `directory`."""
 
     home: Path
+    postgres: ThrowAwayPostgres
     env: dict[str, str]
     directory: Path
 
 
-def environment(home: Path, redis_port: int) -> dict[str, str]:
+def environment(home: Path, redis_port: int, postgres: ThrowAwayPostgres) -> dict[str, str]:
     """Return the environment in which a home belongs to the cluster."""
     return {
         **os.environ,
@@ -110,6 +121,7 @@ def environment(home: Path, redis_port: int) -> dict[str, str]:
         "DAGSTER_HOME": str(home / "dagster"),
         "CELERY_BROKER_URL": f"redis://127.0.0.1:{redis_port}/0",
         "CELERY_RESULT_URL": f"redis://127.0.0.1:{redis_port}/1",
+        "DAGSTER_POSTGRES_URL": postgres.address(shipped_environment()["DAGSTER_POSTGRES_URL"]),
     }
 
 
@@ -150,14 +162,14 @@ def run_here(home: Path, job: str, *partitions: str) -> None:
 
 
 @pytest.fixture
-def cluster(recorded_home: Path, redis_port: int, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(recorded_home: Path, redis_port: int, postgres: ThrowAwayPostgres, tmp_path: Path) -> Iterator[Cluster]:
     """A copy of the home, served by the daemon and two workers."""
     home = tmp_path / "home"
     shutil.copytree(recorded_home, home)
     shutil.rmtree(home / "dagster")
     (home / "dagster").mkdir()
     shutil.copyfile(EXAMPLE / "dagster.yaml", home / "dagster" / "dagster.yaml")
-    env = environment(home, redis_port)
+    env = environment(home, redis_port, postgres)
     subprocess.run([program("dagster"), "instance", "info"], env=env, check=True, capture_output=True)  # makes the storage
     with ExitStack() as running:
         for name in WORKERS:
@@ -178,4 +190,4 @@ def cluster(recorded_home: Path, redis_port: int, tmp_path: Path) -> Iterator[Cl
         for name in WORKERS:
             log = tmp_path / f"{name}.log"
             wait_for(f"worker {name}", lambda log=log: b" ready." in log.read_bytes(), log)
-        yield Cluster(home, env, tmp_path)
+        yield Cluster(home, postgres, env, tmp_path)

@@ -1,4 +1,4 @@
-"""Backtests on a Celery cluster by configuration alone: same results as in one process, shared by the workers."""
+"""Backtests on a Celery cluster, runs in Postgres, by configuration alone: same results as in one process, shared by the workers."""
 
 import os
 import shutil
@@ -48,10 +48,13 @@ def backfill(cluster: Cluster) -> list[dg.DagsterRun]:
 
 
 def test_cluster_gives_the_same_backtests_as_one_process(cluster: Cluster, recorded_home: Path, tmp_path: Path) -> None:
-    """Prevents results that depend on where a run was executed, and a launcher that runs nothing on the workers."""
+    """Prevents results that depend on where a run was executed, a launcher that runs nothing on the workers, and runs in files."""
     runs = backfill(cluster)
     assert [run.status for run in runs] == [DagsterRunStatus.SUCCESS] * len(PARTITIONS)
     assert all(run.tags.get("dagster-celery/task_id") for run in runs)
+    written = cluster.postgres.execute("SELECT run_id FROM runs WHERE status = 'SUCCESS'", database="dagster")
+    assert {run.run_id for run in runs} == {row[0] for row in written}
+    assert list(cluster.home.rglob("*.db")) == []
     alone = tmp_path / "alone"
     shutil.copytree(recorded_home, alone)
     run_here(alone, "backtests", *PARTITIONS)
