@@ -1,4 +1,4 @@
-"""The `invpipe` command: demo, ui, graph, check-sources, sweep, models, init, doctor, prune, bench."""
+"""The `invpipe` command: demo, ui, graph, check-sources, sweep, backtest, models, init, doctor, prune, bench."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep.add_argument("--window", help="backtest window (default: the first one of the settings)")
     sweep.add_argument("--trials", type=int, help="search each policy's parameters with Optuna, so many trials (default: the whole grid)")
     sweep.add_argument("--rows", type=int, default=10, help="variants to print (default: 10)")
+    backtest = commands.add_parser(
+        "backtest", help="replay recorded windows under variants, one by one; re-uses what is current, and goes on"
+    )
+    backtest.add_argument("--window", nargs="+", default=[], metavar="NAME", help="backtest windows (default: all of the settings)")
+    backtest.add_argument("--variant", nargs="+", default=[], metavar="NAME", help="policies (default: all of the ablation)")
     models = commands.add_parser("models", help="list the trained models, their gates and the days they served; pin one or roll back")
     chosen = models.add_mutually_exclusive_group()
     chosen.add_argument("--serve", metavar="DAY", help="let the model of this day serve from now on; newest lifts the pin")
@@ -43,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
     prune = commands.add_parser("prune", help="say which old runs and artifacts could go, and how many bytes; delete with --delete")
     prune.add_argument("--delete", action="store_true", help="delete them (default: a dry run)")
-    for command in (demo, ui, graph, check, sweep, models, init, doctor, prune):
+    for command in (demo, ui, graph, check, sweep, backtest, models, init, doctor, prune):
         command.add_argument("--home", type=Path, help="directory of all state (default: INVPIPE_HOME, else .invpipe)")
     bench = commands.add_parser("bench", help="measure speed on fixed, seeded work", add_help=False)
     bench.add_argument("rest", nargs=argparse.REMAINDER)
@@ -70,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return check_sources(home, args.day, as_json=args.json)
         if args.command == "sweep":
             return run_sweep(home, args.window, args.trials, args.rows)
+        if args.command == "backtest":
+            return run_backtests(home, args.window, args.variant)
         if args.command == "models":
             return show_models(home, args.serve, roll_back=args.roll_back)
         return print_graph(home)
@@ -122,6 +129,14 @@ def run_sweep(home: Path, window: str | None, n_trials: int | None, shown_rows: 
 
     sweep_window(settings, window, n_trials, shown_rows, say=lambda line: print(line, flush=True))
     return 0
+
+
+def run_backtests(home: Path, windows: Sequence[str], variants: Sequence[str]) -> int:
+    """Replay windows under variants and compare the complete ones; return 1 where a backtest failed, else 0."""
+    settings = Settings.load(home)
+    from invpipe.defs.arena.command import replay_windows  # heavy imports after the quick checks
+
+    return int(bool(replay_windows(settings, windows, variants, say=lambda line: print(line, flush=True)).failed))
 
 
 def show_models(home: Path, serve: str | None, *, roll_back: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,8 @@ from invpipe.defs.provenance import code_version_of, depends_on
 from invpipe.settings import Settings
 
 OWNERS = ("team:operations",)
+#: Significant digits of a figure in the UI; artifacts keep all of them.
+FIGURE_DIGITS = 6
 
 #: Any range of partitions in one run: every body loops over its keys and returns a dict of partition key -> artifact.
 ONE_RUN = dg.BackfillPolicy.single_run()
@@ -53,6 +56,11 @@ def declared(room: str, file: str, *settings: str, kinds: set[str] | None = None
         "metadata": depends_on(*settings),
         "kinds": kinds if kinds is not None else {"polars", "parquet"},
     }
+
+
+def figures(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata with every float rounded to `FIGURE_DIGITS` significant digits, for reading: nothing may decide by them."""
+    return {name: float(f"{value:.{FIGURE_DIGITS}g}") if isinstance(value, float) else value for name, value in values.items()}
 
 
 def known(true_demand: pl.DataFrame) -> pl.DataFrame | None:

@@ -29,12 +29,15 @@ from weakref import WeakKeyDictionary
 
 import dagster as dg
 import polars as pl
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster_polars import PolarsParquetIOManager
 from dagster_polars.io_managers.type_routers import resolve_type_router
 from pydantic import Field, PrivateAttr
 from upath import UPath
 
 from invpipe.atomic import atomic_replace
+from invpipe.defs.columns import description_of
 from invpipe.defs.provenance import (
     HASH_ROWS,
     PARQUET_KEY,
@@ -87,6 +90,9 @@ class _CheckedIOManager(dg.ConfigurableIOManager):
     """What both managers share: which artifacts a step reads and writes, and their records."""
 
     home: str | None = Field(default=None, description="Directory of all state; default: INVPIPE_HOME, else .invpipe")
+    blocking_checks: dict[str, list[str]] = Field(
+        default_factory=dict, description="Blocking checks by asset; readers heed those of all runs"
+    )
     _settings: Settings = PrivateAttr()
     _store: ArtifactStore = PrivateAttr()
 
@@ -111,7 +117,7 @@ class _CheckedIOManager(dg.ConfigurableIOManager):
     def _record_path(self, artifact: ArtifactId) -> Path:
         """Return the file that holds its record."""
 
-    def _shown(self, obj: Any, partitioned: bool) -> dict[str, Any]:
+    def _shown(self, obj: Any, artifact: ArtifactId) -> dict[str, Any]:
         """Metadata of one object for people to look at."""
         return {}
 
@@ -134,7 +140,7 @@ class _CheckedIOManager(dg.ConfigurableIOManager):
             metadata = {
                 "path": dg.MetadataValue.path(str(path)),
                 "provenance": dg.MetadataValue.json(record.model_dump(mode="json")),
-                **self._shown(part, partitioned=partition is not None),
+                **self._shown(part, artifact),
             }
             context.step_context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=partition)
             if n_partitions == 1:  # Dagster keeps one data version per step
@@ -165,6 +171,7 @@ class _CheckedIOManager(dg.ConfigurableIOManager):
 
     def _load(self, context: dg.InputContext, artifact: ArtifactId) -> Any:
         path, record_path = self._path(artifact), self._record_path(artifact)
+        _refuse_unproven(context, artifact, self.blocking_checks.get(artifact[0], []))
         if not path.exists():
             msg = f"input {context.name!r} needs the artifact {name_of(artifact)}, which is not there ({path}); {cure_of(artifact)}"
             raise ProvenanceError(msg)
@@ -219,11 +226,12 @@ class FramesIOManager(_CheckedIOManager, PolarsParquetIOManager):
         check_content(record, content_hash, file)
         return pl.scan_parquet(file, hive_partitioning=False) if frame is None else frame.lazy()
 
-    def _shown(self, obj: pl.DataFrame | pl.LazyFrame, partitioned: bool) -> dict[str, Any]:
-        columns = [dg.TableColumn(name, str(dtype)) for name, dtype in obj.collect_schema().items()]
+    def _shown(self, obj: pl.DataFrame | pl.LazyFrame, artifact: ArtifactId) -> dict[str, Any]:
+        asset, partition = artifact
+        columns = [dg.TableColumn(name, str(dtype), description_of(asset, name)) for name, dtype in obj.collect_schema().items()]
         shown: dict[str, Any] = {"dagster/column_schema": dg.TableSchema(columns)}
         if isinstance(obj, pl.DataFrame):
-            shown["dagster/partition_row_count" if partitioned else "dagster/row_count"] = obj.height
+            shown["dagster/row_count" if partition is None else "dagster/partition_row_count"] = obj.height
             shown["first_rows"] = dg.MetadataValue.md(_markdown(obj.head(SHOWN_ROWS)))
         return shown
 
@@ -271,6 +279,29 @@ class ObjectsIOManager(_CheckedIOManager):
             msg = f"input {context.name!r} gets {name_of(artifact)}, which {kind} cannot open; {cure}"
             raise ProvenanceError(msg)
         return kind.open(path / CONTENT_NAME)
+
+
+def _refuse_unproven(context: dg.InputContext, artifact: ArtifactId, checks: list[str]) -> None:
+    """Refuse what a blocking check has refused in whichever run: Dagster itself stops the steps of that run only."""
+    if not checks:
+        return
+    try:
+        step = context.step_context
+    except dg.DagsterInvariantViolationError:
+        return  # read outside a step, by a person
+    if step.assets_def is None or not step.assets_def.keys:
+        return  # a check reads what it checks
+    keys, only = [dg.AssetCheckKey(context.asset_key, name) for name in checks], PartitionKeyFilter(key=artifact[1])
+    for check, latest in step.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, only).items():
+        if latest.event is None or latest.status != AssetCheckExecutionRecordStatus.FAILED:
+            continue
+        evaluation = latest.event.get_dagster_event().asset_check_evaluation_data
+        if evaluation.severity == dg.AssetCheckSeverity.ERROR:
+            msg = (
+                f"input {context.name!r} needs {name_of(artifact)}, whose blocking check {check.name} failed in run {latest.run_id[:8]}: "
+                f"{evaluation.description or 'no description'}; mend the cause and {cure_of(artifact)}, with its check"
+            )
+            raise ProvenanceError(msg)
 
 
 def _is_dict(kind: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What keeps the daily chain going: the plan's freshness, the catch-up of missed nights, the re-run for data that came late.
+"""What keeps the chain going: the plan's freshness, the catch-up of missed nights, the re-run for late data, the comparison of backtests.
 
 A day is *due* when `operations.plan_by` of the day after has passed in the shop's time zone, and *missed* when it is due, has no plan on
 disk, and lies neither before the first planned day nor more than `operations.catch_up_days` back. All is judged by the artifacts, not by
@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from invpipe.defs.arena.assets import arena_assets, open_replays
 from invpipe.defs.jobs import CORE, daily_assets, plan_assets
-from invpipe.defs.partitions import Partitions
-from invpipe.defs.provenance import ArtifactStore
+from invpipe.defs.partitions import VARIANTS, Partitions
+from invpipe.defs.provenance import ArtifactId, ArtifactStore, stale_assets
 from invpipe.defs.sources.assets import DAILY_TABLES
 from invpipe.errors import ProvenanceError
 from invpipe.settings import Settings
@@ -115,8 +116,8 @@ def with_freshness(assets: Iterable[dg.AssetsDefinition], settings: Settings) ->
 
 def operation_sensors(partitions: Partitions, settings: Settings) -> list[dg.SensorDefinition]:
     """Return the sensors, off until an operator starts them; no catch-up where `operations.catch_up_days` is 0."""
-    late = late_data_sensor(partitions, settings)
-    return [catch_up_sensor(partitions, settings), late] if settings.operations.catch_up_days else [late]
+    common = [late_data_sensor(partitions, settings), comparison_sensor(partitions, settings)]
+    return [catch_up_sensor(partitions, settings), *common] if settings.operations.catch_up_days else common
 
 
 def catch_up_sensor(partitions: Partitions, settings: Settings) -> dg.SensorDefinition:
@@ -172,6 +173,31 @@ def late_data_sensor(partitions: Partitions, settings: Settings) -> dg.SensorDef
         )
 
     return plan_again_after_late_data
+
+
+def comparison_sensor(partitions: Partitions, settings: Settings) -> dg.SensorDefinition:
+    """Return the sensor that compares the backtests of a window as soon as a newer set of them is complete."""
+
+    @dg.sensor(job_name="compare", minimum_interval_seconds=TICK_SECONDS, default_status=dg.DefaultSensorStatus.STOPPED)
+    def compare_complete_windows(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        """Compare windows whose variants were all replayed; an incomplete one keeps the comparison of its last complete set."""
+        specs = {asset.key.to_user_string(): asset.specs for asset in arena_assets(partitions)}
+        requests, waiting = [], []
+        for window in partitions.window.get_partition_keys():
+            if missing := open_replays(specs["backtest"], window, settings):
+                waiting.append(f"{window} lacks {len(missing)} of {len(VARIANTS)} backtests, first {next(iter(missing))}")
+            elif stale_assets(specs["ablation"], settings, {"ablation": [window]}):
+                key = _digest(ArtifactStore.of(settings), [("backtest", f"{variant}|{window}") for variant in VARIANTS])
+                requests.append(dg.RunRequest(run_key=f"{window}/{key}", partition_key=window))  # the same set is asked for once
+        return dg.SensorResult(requests, skip_reason=None if requests else "; ".join(waiting) or "the newest sets are compared")
+
+    return compare_complete_windows
+
+
+def _digest(store: ArtifactStore, artifacts: Iterable[ArtifactId]) -> str:
+    """Return a short hash of what artifacts are and were made from."""
+    records = [store.record(artifact) for artifact in artifacts]
+    return hashlib.sha256("".join(record.fingerprint() for record in records if record).encode()).hexdigest()[:16]
 
 
 def late_raw(store: ArtifactStore, last: date, look_back_days: int) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +58,20 @@ def train_booster(
         params={"verbosity": -1},
     )
     return lgb.train(settings, data, num_boost_round=params.rounds)
+
+
+def save_booster(booster: lgb.Booster, path: Path) -> None:
+    """Write a booster as text.
+
+    Raises
+    ------
+    OSError
+        The disk is full, or the file cannot be written; LightGBM has an error of its own for it that no caller expects of a disk.
+    """
+    try:
+        booster.save_model(str(path))
+    except lgb.basic.LightGBMError as error:
+        raise OSError(str(error)) from error
 
 
 def gain_by_feature(booster: lgb.Booster) -> dict[str, float]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast.booster import train_booster
+from invpipe.forecast.booster import save_booster, train_booster
 from invpipe.forecast.params import ForecastParams
 from invpipe.grid import sample_cells
 
@@ -77,7 +77,7 @@ class DailyModel:
     def save(self, directory: Path) -> None:
         """Write one text file per booster into a directory."""
         for tau, booster in zip(self.taus, self.boosters, strict=True):
-            booster.save_model(str(directory / f"daily_{tau}.txt"))
+            save_booster(booster, directory / f"daily_{tau}.txt")
 
     @classmethod
     def open(cls, directory: Path) -> DailyModel:

@@ -37,7 +37,7 @@ import numpy.typing as npt
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast.booster import gain_by_feature, train_booster
+from invpipe.forecast.booster import gain_by_feature, save_booster, train_booster
 from invpipe.forecast.censoring import training_labels
 from invpipe.forecast.dispersion import LOG_SIZE_BOUNDS, MIN_CLASS_CELLS, Curves, fit_size, log_level, spread_inputs, train_spread
 from invpipe.forecast.params import ForecastParams
@@ -124,8 +124,8 @@ class CountModel:
     def save(self, directory: Path, name: str) -> None:
         """Write the boosters as text, the rest as JSON."""
         for fold, booster in enumerate(self.boosters):
-            booster.save_model(str(directory / f"window_{name}_{fold}.txt"))
-        self.spread.save_model(str(directory / f"window_{name}_spread.txt"))
+            save_booster(booster, directory / f"window_{name}_{fold}.txt")
+        save_booster(self.spread, directory / f"window_{name}_spread.txt")
         rest = {"log_base_rate": self.log_base_rate, "level": self.level.document(), "dispersion": self.dispersion.document()}
         (directory / f"window_{name}.json").write_text(json.dumps(rest, indent=1))
 

@@ -61,7 +61,7 @@ def svg(chart: Chart, label: str, name: str) -> str:
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
-def _small(image: bytes) -> bytes:
+def packed(image: bytes) -> bytes:
     """Return the PNG with its pixels packed as well as zlib can: the converter packs them in haste, into three times the bytes."""
     out, packed, at = bytearray(image[:8]), bytearray(), 8
     while at < len(image):
@@ -95,7 +95,7 @@ def png_markdown(chart: Chart, label: str = "chart") -> str:
     """
     drawn = vl_convert.vegalite_to_svg(chart.to_dict(), config=_config("#1b1f24", "white"), allowed_base_urls=[])
     for scale in SCALES:
-        image = _small(vl_convert.svg_to_png(drawn, scale=scale))
+        image = packed(vl_convert.svg_to_png(drawn, scale=scale))
         if len(image) < PNG_BYTES:
             break
     plain = re.sub(r"[\[\]\\]", " ", label)

@@ -297,8 +297,9 @@ def test_sensors_are_off_until_an_operator_starts_them(tmp_path: Path) -> None:
     def names(definitions: dg.Definitions) -> dict[str, str]:
         return {sensor.name: sensor.default_status.value for sensor in definitions.sensors or ()}
 
-    assert names(shop(tmp_path)) == {"catch_up_missed_days": "STOPPED", "plan_again_after_late_data": "STOPPED"}
-    assert list(names(shop(tmp_path, "catch_up_days = 0\n"))) == ["plan_again_after_late_data"]
+    common = {"plan_again_after_late_data": "STOPPED", "compare_complete_windows": "STOPPED"}
+    assert names(shop(tmp_path)) == {"catch_up_missed_days": "STOPPED", **common}
+    assert names(shop(tmp_path, "catch_up_days = 0\n")) == common
 
 
 def test_hand_made_artifacts_are_read_as_ours(store: ArtifactStore) -> None:

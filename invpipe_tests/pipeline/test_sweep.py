@@ -11,6 +11,7 @@ from invpipe.defs.jobs import IN_PROCESS
 from invpipe.defs.sweep.assets import store_of
 from invpipe.settings import write_settings
 from invpipe_tests.pipeline.conftest import WINDOW, Home
+from invpipe_tests.pipeline.test_shown import wrong
 
 NAMES = ("policy_sweep", "lambda_frontier")
 
@@ -48,6 +49,7 @@ def test_sweep_and_frontier_of_a_window(demo: Home, copy_of: Callable[[Home], Ho
     frontier = tables["lambda_frontier"]
     assert frontier["stockout_penalty_frac"].to_list() == [None, None, 0.25, 0.25, 1.0, 1.0]
     assert frontier["capital_limit"].n_unique() == 2
+    assert wrong({name: table.columns for name, table in tables.items()}, NAMES) == []
     assert frontier["efficient"].any()
     ablation = demo.frame("ablation", WINDOW.name)
     # two seeds there, one here: near, but not the same

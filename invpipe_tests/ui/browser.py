@@ -22,6 +22,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from invpipe.report.images import packed
+
 T = TypeVar("T")
 
 #: A page, a dialog; a run that the daemon starts in a process of its own, on a busy machine.
@@ -29,6 +31,8 @@ PAGE_TIMEOUT_S, RUN_TIMEOUT_S = 60.0, 300.0
 #: Pages are drawn anew while they load: what went away, is covered or not there yet is looked for again.
 PASSING = (StaleElementReferenceException, ElementClickInterceptedException, ElementNotInteractableException)
 DIALOG = "//*[@role='dialog']"
+#: Pixels of a picture per pixel of the page: 1,600 wide become 1,200.
+PICTURE_SCALE = 0.75
 ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",  # as root, Chromium refuses to run with its sandbox
@@ -53,7 +57,7 @@ class Browser:
     url
         Of the UI.
     shots
-        Directory of the screenshots.
+        Directory of the pictures for the README.
     """
 
     def __init__(self, driver: webdriver.Chrome, url: str, shots: Path) -> None:
@@ -126,10 +130,35 @@ class Browser:
         """Return the hosts that the page has asked for something."""
         return set(self.driver.execute_script("return performance.getEntriesByType('resource').map(entry => new URL(entry.name).host)"))
 
-    def shoot(self, name: str) -> Path:
+    def shoot(self, path: Path) -> Path:
         """Write a screenshot of what the browser shows."""
-        path = self.shots / f"{name}.png"
         path.write_bytes(self.driver.get_screenshot_as_png())
+        return path
+
+    @contextmanager
+    def sized(self, width: int, height: int, scale: float = PICTURE_SCALE) -> Iterator[None]:
+        """Give the page another size, in its own pixels, of which a picture has `scale` as many along each side."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def picture(self, name: str) -> Path:
+        """Write a picture for the README once nothing on the page turns, loads or moves any more; the page keeps the size it has."""
+        script = "return document.querySelectorAll('[class*=Spinner], [class*=spinner], [aria-busy=true]').length"
+        self.until("a page without spinners", lambda: self.driver.execute_script(script) == 0)
+        before = b""
+
+        def still() -> bytes:
+            nonlocal before
+            now = self.driver.get_screenshot_as_png()
+            same, before = now == before, now
+            return now if same else b""
+
+        path = self.shots / f"{name}.png"
+        path.write_bytes(packed(self.until("a page that stands still", still)))
         return path
 
 

@@ -1,7 +1,10 @@
 """One home, one Dagster UI with its daemon and one browser for all tests of the tier.
 
-The tests share the home, so each launches what no other one looks at. Screenshots go to the directory that INVPIPE_TEST_SCREENSHOTS names,
-else to a temporary one; a failed test reports what the browser showed and the end of the servers' log.
+The tests share the home, so each launches what no other one looks at. They take the pictures of the README on the way; to renew them::
+
+    INVPIPE_TEST_SCREENSHOTS=.github/images python -m pytest invpipe_tests/ui
+
+Without that variable they go to a temporary directory. A failed test reports what the browser showed and the end of the servers' log.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import polars as pl
 import pytest
 from dagster._core.errors import DagsterAssetCheckFailedError
 
-from invpipe.defs.demo import phases
+from invpipe.defs.demo import Phase, phases
 from invpipe.defs.run import prepare_home
 from invpipe.defs.sources import assets as sources
 from invpipe.settings import BacktestWindow, write_settings
@@ -38,6 +41,8 @@ CHECKOUT = Path(__file__).parents[2]
 SCREENSHOTS = "INVPIPE_TEST_SCREENSHOTS"
 
 DAYS = tuple((date(2017, 1, 1) + timedelta(days=k)).isoformat() for k in range(75))
+#: Days with a plan; the model is trained at the end of the first one.
+PLANNED = DAYS[-6:]
 WINDOW = BacktestWindow(name="spring", start=date(2017, 2, 25), end=date(2017, 3, 16))
 
 #: Jobs of the demo that these tests do without, or start from the UI.
@@ -49,28 +54,36 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 180.0, 60.0
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home with a planned day and a recorded window, whose last delivery was bad: its blocking check has failed."""
-    home = Home(tmp_path_factory.mktemp("ui") / "home")
+    """A home with planned days and a recorded window, whose last delivery was bad: its blocking check has failed."""
+    return build_home(tmp_path_factory.mktemp("ui") / "home")
+
+
+def build_home(path: Path) -> Home:
+    """Run the chain of a small shop in a new home, then deliver bad rows."""
+    home = Home(path)
     write_settings(
         home.path,
         embedded={"skus": 200},
         forecast={"window_days": (7,)},
         gates=dict.fromkeys(GateSettings.model_fields, 1e6),  # a model of so small a shop is no good one
+        planning={"capital_limit_frac": 1.05},  # so little that the plan has to choose
         backtest={"windows": [WINDOW], "warm_up_days": 3, "lead_time_seeds": 1},
     )
     with surroundings(), dg.DagsterInstance.from_config(str(prepare_home(home.path))) as instance:
         for phase in phases(home.settings):
-            if phase.job not in NOT_NEEDED:
-                home.materialise(instance, phase.job, *first_days(phase.partitions))
+            days = chosen_days(phase)
+            runs = [(day,) for day in days] if phase.job == "plan" else [days]  # plots have the time of the event on their axis
+            for keys in runs if phase.job not in NOT_NEEDED else ():
+                home.materialise(instance, phase.job, *keys)
         deliver_unknown_skus(home, instance)
     return home
 
 
-def first_days(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the keys of the demo, which runs all days of the year and plans the last one, for a shop that is only DAYS old."""
-    if not keys or not keys[0].startswith("2017-"):
-        return keys
-    return tuple(key for key in keys if key in DAYS) or DAYS[-1:]
+def chosen_days(phase: Phase) -> tuple[str, ...]:
+    """Return the keys of a phase of the demo, which runs all days of the year, for a shop that is only DAYS old."""
+    if not phase.partitions or not phase.partitions[0].startswith("2017-"):
+        return phase.partitions
+    return {"extract": DAYS, "weekly": PLANNED[:1], "plan": PLANNED}.get(phase.job, DAYS[-1:])
 
 
 def deliver_unknown_skus(home: Home, instance: dg.DagsterInstance) -> None:
@@ -101,12 +114,19 @@ class Servers:
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest, home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """The command `invpipe ui` on the home; after the last test Ctrl-C must end every process of it."""
+    with ui_of(home.path, tmp_path_factory.mktemp("servers")) as running:
+        request.config.stash[SERVERS] = running
+        yield running
+
+
+@contextmanager
+def ui_of(home: Path, directory: Path) -> Iterator[Servers]:
+    """Start `invpipe ui` on a home and a free port, and wait until it answers; `directory` holds its log."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
-    directory = tmp_path_factory.mktemp("servers")
     running = Servers(f"http://127.0.0.1:{port}", directory / "log")
-    with process_group(running, directory, "ui", "--home", str(home.path), "--port", str(port)) as process:
+    with process_group(running, directory, "ui", "--home", str(home), "--port", str(port)) as process:
 
         def answers() -> bool:
             if process.poll() is not None:
@@ -118,7 +138,6 @@ def servers(request: pytest.FixtureRequest, home: Home, tmp_path_factory: pytest
             except (URLError, TimeoutError):
                 return False
 
-        request.config.stash[SERVERS] = running
         wait_for("the Dagster UI", answers, running.log, START_TIMEOUT_S)
         yield running
 
@@ -166,6 +185,8 @@ def session_browser(servers: Servers, tmp_path_factory: pytest.TempPathFactory) 
     shots = Path(os.environ.get(SCREENSHOTS) or tmp_path_factory.mktemp("screenshots"))
     shots.mkdir(parents=True, exist_ok=True)
     with chromium(servers.url, shots, tmp_path_factory.mktemp("chromedriver") / "log") as browser:
+        browser.open("/asset-groups")
+        browser.click("//*[text()='Hide navigation']")  # remembered by the browser: pages have more room
         yield browser
 
 
@@ -182,9 +203,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     fixtures = getattr(item, "funcargs", {})
     if report.when == "call" and report.failed:
-        if isinstance(browser := fixtures.get("browser"), Browser):
-            report.sections.append(("browser", f"{browser.driver.current_url}\nscreenshot: {browser.shoot('failed-' + item.name)}"))
-        if isinstance(servers := item.session.config.stash.get(SERVERS, None), Servers):
+        servers = item.session.config.stash.get(SERVERS, None)
+        if isinstance(browser := fixtures.get("browser"), Browser) and servers is not None:
+            shot = browser.shoot(servers.log.with_name(f"failed-{item.name}.png"))
+            report.sections.append(("browser", f"{browser.driver.current_url}\nscreenshot: {shot}"))
+        if servers is not None:
             report.sections.append(("servers", servers.log_end()))
     return report
 

@@ -31,7 +31,6 @@ def backfill_page(session_browser: Browser, home: Home) -> str:
             browser.click_role("menuitem", key)
         browser.escape()
     browser.see_text("4 partitions")
-    browser.shoot("backfill-launch")
     browser.click(LAUNCH)
     browser.click(VIEW)
     return browser.until("the backfill's page", lambda: browser.path() if browser.path().startswith("/runs/b/") else "")
@@ -46,20 +45,19 @@ def test_partition_is_materialised(browser: Browser, home: Home) -> None:
     browser.click("//button[contains(., 'Materialize')]")
     browser.type_into(f"{DIALOG}//input[starts-with(@placeholder, 'ex:')]", day)
     browser.see_text("1 partition")
-    browser.shoot("materialise-partition")
     browser.click(LAUNCH)
     browser.click(VIEW)
     ended = browser.until("an ended run", lambda: next((word for word in ENDS if browser.all(f"//*[text()='{word}']")), ""), RUN_TIMEOUT_S)
-    browser.shoot("run")
     assert ended == "Success"
     assert home.store.record(("raw_sales_daily", day)) is not None
 
 
 def test_backfill_of_four_backtests_completes(browser: Browser, home: Home, backfill_page: str) -> None:
     """Prevents backtests that cannot be started from the UI, a backfill that never ends, and one that replays more than was asked for."""
-    browser.open(backfill_page)
-    browser.see_text("Status\nSucceeded", RUN_TIMEOUT_S)
-    browser.see_text("100% completed")
-    browser.shoot("backfill")
+    with browser.sized(1600, 560):
+        browser.open(backfill_page)
+        browser.see_text("Status\nSucceeded", RUN_TIMEOUT_S)
+        browser.see_text("100% completed")
+        browser.picture("backfill")
     made = {variant for variant in VARIANTS if home.store.record(("backtest", f"{variant}|{WINDOW.name}")) is not None}
     assert made == set(CHOSEN)

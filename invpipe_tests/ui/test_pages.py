@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from invpipe.defs.build import build_definitions
+from invpipe.defs.columns import description_of
 from invpipe_tests.pipeline.conftest import Home
 from invpipe_tests.ui.browser import DIALOG, Browser, program
 from invpipe_tests.ui.conftest import DAYS, Servers
@@ -23,10 +24,11 @@ def specs(home: Home) -> list[dg.AssetSpec]:
 def test_graph_shows_every_group(browser: Browser, specs: list[dg.AssetSpec]) -> None:
     """Prevents a room whose assets no operator finds, and a graph that the browser cannot draw."""
     groups = {cast(str, spec.group_name) for spec in specs}
-    browser.open("/asset-groups")
-    for group in sorted(groups):
-        browser.see(f"//*[name()='foreignObject'][.//text()='{group}']")
-    browser.shoot("graph")
+    with browser.sized(1600, 600):
+        browser.open("/asset-groups")
+        for group in sorted(groups):
+            browser.see(f"//*[name()='foreignObject'][.//text()='{group}']")
+        browser.picture("graph")
 
 
 def test_group_opens_to_its_assets(browser: Browser, specs: list[dg.AssetSpec]) -> None:
@@ -35,7 +37,6 @@ def test_group_opens_to_its_assets(browser: Browser, specs: list[dg.AssetSpec]) 
     for spec in specs:
         if spec.group_name == "allocation":
             browser.see(f"//*[name()='foreignObject'][.//text()='{spec.key.to_user_string()}']")
-    browser.shoot("graph-allocation")
 
 
 def test_page_asks_nobody_else(browser: Browser, servers: Servers) -> None:
@@ -50,12 +51,15 @@ def test_order_plan_has_its_tables_and_plots(browser: Browser, home: Home, specs
     plan = home.frame("order_plan", DAYS[-1])
     description = next(spec.description for spec in specs if spec.key.to_user_string() == "order_plan")
     assert description
-    browser.open("/assets/order_plan")
-    browser.see_text(description)
-    browser.see_text(DAYS[-1])
-    for column in plan.columns:
-        browser.see(f"//table//td//*[text()='{column}']")
-    browser.shoot("order-plan")
+    with browser.sized(1600, 1100):
+        browser.open("/assets/order_plan")
+        browser.see_text(description)
+        browser.see_text(DAYS[-1])
+        for column in plan.columns:
+            meaning = description_of("order_plan", column)
+            assert meaning
+            browser.see(f"//table//tr[td//*[text()='{column}']]//*[text()={quoted(meaning)}]")
+        browser.picture("order-plan")
 
     first_columns, pictures = [], 0
     for number in range(len(browser.until("metadata with tables and pictures", lambda: browser.all(SHOW)))):
@@ -63,20 +67,25 @@ def test_order_plan_has_its_tables_and_plots(browser: Browser, home: Home, specs
         browser.see(f"{DIALOG}//*[self::table or self::img]")
         if browser.all(f"{DIALOG}//table"):
             first_columns.append([cell.text for cell in browser.all(f"{DIALOG}//tbody//td[1]")])
-            browser.shoot(f"order-plan-table-{len(first_columns)}")
         else:
             browser.until("a picture with its pixels", lambda: drawn(browser))
             pictures += 1
-            browser.shoot(f"order-plan-picture-{pictures}")
         browser.click(f"{DIALOG}//button[.='Close']")
         browser.until("no dialog", lambda: not browser.all(DIALOG))
     assert plan["sku"].to_list()[:15] in first_columns
     assert pictures >= 1
 
-    browser.click("//button[.='Plots']")
-    browser.click("//button[.='Events']")
-    browser.see("//canvas")
-    browser.shoot("order-plan-figures")
+    with browser.sized(1600, 820):
+        browser.click("//button[.='Plots']")
+        browser.click("//button[.='Events']")
+        browser.until("plots", lambda: len(browser.all("//canvas")) > 4)
+        browser.driver.execute_script("arguments[0].scrollIntoView()", browser.see("//*[text()='Metadata']"))
+        browser.picture("order-plan-figures")
+
+
+def quoted(text: str) -> str:
+    """Return a text as XPath writes it."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def drawn(browser: Browser) -> bool:
@@ -89,15 +98,15 @@ def test_failed_check_is_visible(browser: Browser, home: Home) -> None:
     """Prevents a bad delivery that nobody sees: the page of the check says that it failed, how many rows, which, and why."""
     counts = home.frame("quarantine_counts").filter(home.frame("quarantine_counts")["failed_rows"] > 0)
     row = counts.row(0, named=True)
-    browser.open("/assets/quarantine_counts?view=checks")
-    browser.see_text("quarantine_within_threshold")
-    browser.see_text("Evaluation result\nFailed")
-    browser.see_text(f"{row['failed_rows']} of {row['total_rows']} rows of sales_daily break")
-    browser.see_text("unknown-")
-    browser.shoot("failed-check")
+    with browser.sized(1600, 585):
+        browser.open("/assets/quarantine_counts?view=checks")
+        browser.see_text("quarantine_within_threshold")
+        browser.see_text("Evaluation result\nFailed")
+        browser.see_text(f"{row['failed_rows']} of {row['total_rows']} rows of sales_daily break")
+        browser.see_text("unknown-")
+        browser.picture("failed-check")
     browser.open("/assets/quarantine_counts")
     browser.see_text("Latest check results")
-    browser.shoot("failed-check-asset")
 
 
 def test_missing_browser_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -18,7 +19,7 @@ from invpipe.allocation import (
 )
 from invpipe.defs.allocation.checks import faults
 from invpipe.defs.allocation.exports import buyer_metadata, changes_metadata, exported, plan_before
-from invpipe.defs.common import ONE_RUN, ShopSettings, declared
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared, figures
 from invpipe.defs.partitions import Partitions
 from invpipe.forecast import WindowDemand
 from invpipe.history import ShopHistory
@@ -67,7 +68,7 @@ def allocation_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             summary = {name: value for name, value in plan.summary().items() if name != "seconds"}  # seconds differ from run to run
             summaries[day] = pl.DataFrame([summary])
             curves[day] = capital_curve(plan.problem, [share * offers.cheapest.capital for share in CURVE], plan)
-            context.add_asset_metadata(summary | _shown(lines[day], plan), asset_key="order_plan", partition_key=day)
+            context.add_asset_metadata(figures(summary) | _shown(lines[day], plan), asset_key="order_plan", partition_key=day)
             context.add_asset_metadata(_for_buyers(now, day, offers, plan, lines), asset_key="order_plan_summary", partition_key=day)
         yield dg.Output(lines, "order_plan")
         yield dg.Output(summaries, "order_plan_summary")
@@ -76,19 +77,17 @@ def allocation_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     return [plan_orders]
 
 
-def _shown(lines: pl.DataFrame, plan: OrderPlan) -> dict[str, dg.MetadataValue]:
+def _shown(lines: pl.DataFrame, plan: OrderPlan) -> dict[str, Any]:
     """Return the first lines, the chart, and the price of each capacity, which Dagster draws over the days."""
     names = plan.problem.capacity_names if isinstance(plan.problem, ProcurementProblem) else ("capital",)
     return {
-        **{f"price_of_{name}": dg.MetadataValue.float(float(price)) for name, price in zip(names, plan.capacity_prices, strict=True)},
+        **figures({f"price_of_{name}": float(price) for name, price in zip(names, plan.capacity_prices, strict=True)}),
         "first_lines": dg.MetadataValue.md(markdown(order_lines_table(lines, 15))),
         "value_per_capital": dg.MetadataValue.md(png_markdown(capital_chart(lines, plan.capital_price))),
     }
 
 
-def _for_buyers(
-    settings: Settings, day: str, offers: DailyOffers, plan: OrderPlan, lines: dict[str, pl.DataFrame]
-) -> dict[str, dg.MetadataValue]:
+def _for_buyers(settings: Settings, day: str, offers: DailyOffers, plan: OrderPlan, lines: dict[str, pl.DataFrame]) -> dict[str, Any]:
     """Return tables by vendor, the changes since the plan before, and the files; a plan that its check will refuse is not written."""
     now = lines[day]
     shown, changes = buyer_metadata(now), None

@@ -3,6 +3,7 @@
 import dagster as dg
 import polars as pl
 
+from invpipe.defs.common import figures
 from invpipe.defs.partitions import Partitions
 
 
@@ -16,7 +17,9 @@ def allocation_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
             f"{day}: {fault}" for day, lines in order_plan.items() for fault in faults(lines, float(order_plan_summary[day]["capital"][0]))
         ]
         value = sum(float((lines["order_units"] * lines["unit_cost"]).sum()) for lines in order_plan.values())
-        return dg.AssetCheckResult(passed=not wrong, description="; ".join(wrong) or "within capital", metadata={"order_value": value})
+        return dg.AssetCheckResult(
+            passed=not wrong, description="; ".join(wrong) or "within capital", metadata=figures({"order_value": value})
+        )
 
     return [plan_within_capital]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from invpipe.allocation import buyer_table, vendor_totals
 from invpipe.atomic import atomic_replace
+from invpipe.defs.common import figures
 from invpipe.defs.provenance import ArtifactStore
 from invpipe.report.tables import markdown
 from invpipe.settings import Settings
@@ -59,13 +61,13 @@ def buyer_metadata(lines: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     return {"vendors": _table(vendor_totals(lines)), "buyer_table": _table(buyer_table(lines))}
 
 
-def changes_metadata(before: str, changes: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+def changes_metadata(before: str, changes: pl.DataFrame) -> dict[str, Any]:
     """Return against which day, how many lines of each kind, the money, and the lines."""
     counts = {name: dg.MetadataValue.int(int((changes["change"] == name).sum())) for name in ("new", "gone", "more", "fewer")}
     return {
         "changes_since": dg.MetadataValue.text(before),
         **{f"lines_{name}": count for name, count in counts.items()},
-        "order_value_difference": dg.MetadataValue.float(float(changes["value_difference"].sum())),
+        **figures({"order_value_difference": float(changes["value_difference"].sum())}),
         "changes": _table(changes),
     }
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -20,7 +21,8 @@ from invpipe.defs.allocation.assets import planning_params
 from invpipe.defs.common import ONE_RUN, ShopSettings, declared, known
 from invpipe.defs.forecast.assets import forecast_params
 from invpipe.defs.partitions import BASELINE, VARIANTS, Partitions
-from invpipe.defs.provenance import ArtifactStore
+from invpipe.defs.provenance import ArtifactStore, stale_assets
+from invpipe.errors import ProvenanceError
 from invpipe.forecast import ForecastSchedule
 from invpipe.history import ShopHistory
 from invpipe.report.charts import ablation_chart, days_chart
@@ -115,7 +117,7 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     @dg.asset(
         partitions_def=partitions.backtest,
         io_manager_key="objects",
-        backfill_policy=ONE_RUN,
+        backfill_policy=dg.BackfillPolicy.multi_run(),  # one that fails takes no other with it, and is run again alone
         ins={"tape": dg.AssetIn(partition_mapping=by_window), "scheduled_forecasts": dg.AssetIn(partition_mapping=by_window)},
         **declared("arena", __file__, "backtest", "planning", kinds={"numba"}),
     )
@@ -141,6 +143,8 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             context.log.info(f"backtest {variant} on {window}: profit {summary['profit']:,.0f}, fill rate {summary['fill_rate']:.3f}")
         return runs
 
+    replays = backtest.specs
+
     @dg.asset(
         partitions_def=partitions.window,
         backfill_policy=ONE_RUN,
@@ -150,9 +154,13 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     def ablation(
         context: dg.AssetExecutionContext, backtest: dict[str, SeedRuns], tape: dict[str, Tape], settings: ShopSettings
     ) -> dict[str, pl.DataFrame]:
-        """All variants of a window side by side: profit with paired 95 % intervals over seeds and SKU blocks, share of the bound."""
+        """All variants of a window side by side: profit with paired 95 % intervals over seeds and SKU blocks, share of the bound.
+
+        Only a complete set is compared: every variant replayed on the newest tape, forecasts and settings. Until then the last one stays.
+        """
         tables = {}
         for window in context.partition_keys:
+            _refuse_mixed_set(replays, window, settings.get())
             runs = {variant: backtest[f"{variant}|{window}"].results for variant in VARIANTS}
             params = backtest_params(settings.get(), tape[window])
             bounds = [clairvoyant_bound(tape[window], params, run.seed) for run in runs[BASELINE]]
@@ -162,6 +170,23 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         return tables
 
     return [tape, scheduled_forecasts, backtest, ablation]
+
+
+def open_replays(replays: Iterable[dg.AssetSpec], window: str, settings: Settings) -> dict[str, str]:
+    """Return the variants of a window that have to be replayed before it can be compared, each with the reason."""
+    keys = [f"{variant}|{window}" for variant in VARIANTS]
+    return {str(key).partition("|")[0]: reason for (_, key), reason in stale_assets(replays, settings, {"backtest": keys}).items()}
+
+
+def _refuse_mixed_set(replays: Iterable[dg.AssetSpec], window: str, settings: Settings) -> None:
+    missing = open_replays(replays, window, settings)
+    if missing:
+        variant, reason = next(iter(missing.items()))
+        msg = (
+            f"{len(missing)} of the {len(VARIANTS)} backtests of {window} are not of its newest tape, forecasts and settings, first "
+            f"{variant}: {reason}; replay them (job backtests), the comparison of the last complete set stays meanwhile"
+        )
+        raise ProvenanceError(msg)
 
 
 def _shown(table: pl.DataFrame, runs: dict[str, tuple[BacktestResult, ...]]) -> dict[str, dg.MetadataValue]:

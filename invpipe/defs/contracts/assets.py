@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from invpipe.contracts import CONTRACTS, OPTIONAL_TABLES, spans_from_stock, validate_tables
-from invpipe.defs.common import ShopSettings, declared
+from invpipe.defs.common import ShopSettings, declared, figures
 from invpipe.defs.sources.assets import DAILY_TABLES
 from invpipe.errors import ContractError
 from invpipe.history import ShopHistory
@@ -93,7 +93,7 @@ def core_tables(
     validation = validate_tables({"items": raw_items, "vendors": raw_vendors, **whole}, as_of=as_of, source="raw assets")
     for table in CONTRACTS:
         frac = validation.failed_frac[table]
-        yield dg.Output(validation.tables[table], f"core_{table}", metadata={"quarantined_frac": frac})
+        yield dg.Output(validation.tables[table], f"core_{table}", metadata=figures({"quarantined_frac": frac}))
     yield dg.Output(validation.quarantine, "quarantine", metadata={"quarantined_rows": len(validation.quarantine)})
     yield dg.Output(_all_counts(validation.counts, {"items": raw_items, "vendors": raw_vendors, **whole}), "quarantine_counts")
 
@@ -143,7 +143,7 @@ def shop_history(
             "first_day": history.first_day.isoformat(),
             "last_day": history.last_day.isoformat(),
             "sales_rows": len(history.sales_daily),
-            "zero_cells_frac": 1 - len(history.sales_daily) / cells,
+            **figures({"zero_cells_frac": 1 - len(history.sales_daily) / cells}),
             "units_sold_when_not_orderable": history.sales_units_not_orderable,
             "quarantined_rows": int(quarantine_counts["failed_rows"].sum()),
             "fiscal_years": dg.MetadataValue.md(markdown(fiscal_years(history.sales_daily, now.report.fiscal_year_start))),

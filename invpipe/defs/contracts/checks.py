@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from invpipe.defs.common import ShopSettings
+from invpipe.defs.common import ShopSettings, figures
 
 
 @dg.asset_check(asset="quarantine_counts", blocking=True)
@@ -15,7 +15,7 @@ def quarantine_within_threshold(quarantine_counts: pl.DataFrame, settings: ShopS
         f"{r['failed_rows']} of {r['total_rows']} rows of {r['table']} break {r['rule']}, e.g. {r['example']}" for r in bad.to_dicts()
     )
     cure = "mend the rows in the source and extract their days again, or raise quarantine_threshold_frac"
-    metadata = {"threshold_frac": threshold, "quarantined_rows": int(quarantine_counts["failed_rows"].sum())}
+    metadata = figures({"threshold_frac": threshold, "quarantined_rows": int(quarantine_counts["failed_rows"].sum())})
     return dg.AssetCheckResult(
         passed=bad.is_empty(), metadata=metadata, description=f"{worst}; {cure}" if worst else "every table is within the threshold"
     )

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from invpipe.allocation import protection_windows
-from invpipe.defs.common import ONE_RUN, ShopSettings, declared, known
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared, figures, known
 from invpipe.defs.forecast.registry import MODEL_GATES_SCHEMA, ModelRegistry, serving_row
 from invpipe.defs.partitions import Partitions
 from invpipe.errors import ForecastError, ProvenanceError
@@ -148,7 +148,7 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             quantiles = [pl.Series(f"q{round(100 * tau)}", demand.quantile(tau).ravel()) for tau in (0.1, 0.5, 0.9)]
             frames[day] = demand.to_frame().with_columns(quantiles)
             units = {f"mean_units_in_{last}_days": float(demand.mean[:, j].sum()) for j, (_, last) in enumerate(windows)}
-            context.add_asset_metadata({"model": str(row["model"][0]), **units}, partition_key=day)
+            context.add_asset_metadata({"model": str(row["model"][0]), **figures(units)}, partition_key=day)
         return frames
 
     @dg.asset(

@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from invpipe.defs.common import declared
+from invpipe.defs.common import declared, figures
 from invpipe.grid import training_grid as orderable_cells
 from invpipe.history import ShopHistory
 
@@ -14,10 +14,12 @@ def training_grid(context: dg.AssetExecutionContext, shop_history: ShopHistory) 
     grid = orderable_cells(shop_history)
     cells = len(shop_history.skus) * shop_history.n_days
     context.add_output_metadata(
-        {
-            "orderable_frac": len(grid) / cells,
-            "censored_cells": cells - len(grid),
-            "zero_cells_frac": int((grid["sales_units"] == 0).sum()) / len(grid),
-        }
+        figures(
+            {
+                "orderable_frac": len(grid) / cells,
+                "censored_cells": cells - len(grid),
+                "zero_cells_frac": int((grid["sales_units"] == 0).sum()) / len(grid),
+            }
+        )
     )
     return grid

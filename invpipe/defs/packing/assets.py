@@ -6,7 +6,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from invpipe.defs.common import ShopSettings, declared
+from invpipe.defs.common import ShopSettings, declared, figures
 from invpipe.defs.packing.charts import revenue_chart, utilisation_chart
 from invpipe.forecast.law import CountLaw
 from invpipe.packing import (
@@ -93,7 +93,9 @@ def packing_assets() -> list[dg.AssetsDefinition]:
             "dual_rounds": len(plan.history),
         }
         lines = plan.lines()
-        yield dg.Output(lines, "packing_plan", metadata={**certificate, "units": dg.MetadataValue.md(markdown(lines.head(SHOWN_ITEMS)))})
+        yield dg.Output(
+            lines, "packing_plan", metadata={**figures(certificate), "units": dg.MetadataValue.md(markdown(lines.head(SHOWN_ITEMS)))}
+        )
         yield dg.Output(
             use, "packing_capacities", metadata={"utilisation": dg.MetadataValue.md(png_markdown(utilisation_chart(use), "utilisation"))}
         )

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import dagster as dg
 import polars as pl
 
-from invpipe.defs.common import ONE_RUN, ShopSettings, declared
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared, figures
 from invpipe.defs.io import PartitionStream
 from invpipe.defs.partitions import Partitions
 from invpipe.settings import Settings
@@ -148,7 +148,8 @@ def source_assets(partitions: Partitions, settings: Settings) -> list[dg.AssetsD
         tables = shop_tables(now)
         demand = tables.demand_daily
         cells = len(tables.items) * ((tables.last_day - tables.first_day).days + 1)
-        context.add_output_metadata({"demand_units": int(demand["demand_units"].sum()), "zero_cells_frac": 1 - len(demand) / cells})
+        shown = {"demand_units": int(demand["demand_units"].sum()), "zero_cells_frac": 1 - len(demand) / cells}
+        context.add_output_metadata(figures(shown))
         return demand
 
     return [whole_table("items"), whole_table("vendors"), *(daily_table(table) for table in DAILY_TABLES), true_demand]

@@ -5,6 +5,7 @@ that equal sweeps are equal artifacts.
 """
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -12,7 +13,7 @@ import polars as pl
 
 from invpipe.arena import ScheduledForecast, Tape
 from invpipe.defs.arena.assets import backtest_params
-from invpipe.defs.common import ONE_RUN, ShopSettings, declared
+from invpipe.defs.common import ONE_RUN, ShopSettings, declared, figures
 from invpipe.defs.partitions import Partitions
 from invpipe.forecast import ForecastSchedule
 from invpipe.report.images import png_markdown
@@ -111,12 +112,12 @@ def sweep_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     return [policy_sweep, frontier]
 
 
-def _shown(trials: pl.DataFrame, table: pl.DataFrame, chart: str) -> dict[str, dg.MetadataValue]:
+def _shown(trials: pl.DataFrame, table: pl.DataFrame, chart: str) -> dict[str, Any]:
     """Return what the UI shows of a sweep: table, plot, and what was measured."""
     peak = trials["peak_private_mb"].max()
-    shown: dict[str, dg.MetadataValue] = {
+    measured = {"replay_seconds": trials["seconds"].sum(), "peak_private_mb": peak}
+    return {
         "table": dg.MetadataValue.md(markdown(table)),
         "profit_over_capital": dg.MetadataValue.md(chart),
-        "replay_seconds": dg.MetadataValue.float(float(trials["seconds"].sum())),
+        **figures({name: value for name, value in measured.items() if value is not None}),
     }
-    return shown | ({} if peak is None else {"peak_private_mb": dg.MetadataValue.float(float(peak))})  # type: ignore[arg-type]
