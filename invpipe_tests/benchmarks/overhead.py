@@ -3,8 +3,8 @@
 Run it with ``python -m invpipe_tests.benchmarks.overhead``; it prints one JSON line. A small shop is extracted, validated and has a
 model; then the next day is made twice: in this process, and in a fresh one that imports everything, as every run of the daemon is (the
 queue's wait is not in it). `compute_s` is what the bodies of the assets and checks take, measured around the call of each; `overhead_s`
-is the rest: imports, definitions, event log, reading, hashing and writing of artifacts. The last is not Dagster's: `artifacts_s` says how much of the rest the IO managers take. Where the machine has other work,
-look at the `cpu_s`.
+is the rest: imports, definitions, event log, reading, hashing and writing of artifacts. The last is not Dagster's: `artifacts_s` says
+how much of the rest the IO managers take. Where the machine has other work, look at the `cpu_s`.
 """
 
 from __future__ import annotations

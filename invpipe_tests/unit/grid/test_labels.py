@@ -132,7 +132,7 @@ def test_sample_stands_for_every_cell() -> None:
         mean_hits.append(drawn.mean())
         assert np.abs(drawn - drawn.mean()).max() < 5 * drawn.mean() ** 0.5
         assert weight[s][hits[s] > 0].mean() == pytest.approx(1.0, abs=0.05)
-    assert weight.sum() == pytest.approx(zeros.height, rel=0.01)
+    assert weight.sum() == pytest.approx(zeros.height, rel=0.05)
     share = [len(sold) / len(days) for sold, days in zip(sold_units(h), orderable_days(h), strict=True)]
     assert np.argsort(mean_hits).tolist() == np.argsort(share).tolist()
 
