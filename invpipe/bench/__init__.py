@@ -37,6 +37,9 @@ from invpipe.sources.tables import concat_tables
 
 Figures = dict[str, Any]
 
+#: Protection windows of a daily run, days: lead times of vendors plus a review.
+PROTECTION_DAYS = (4, 6, 8, 11, 15, 18, 22, 29)
+
 
 def peak_memory_mib() -> float:
     """Return the largest resident set of this process so far, MiB."""
@@ -159,10 +162,54 @@ def bench_window_law(skus: int = 5_000, rounds: int = 200, threads: int = 2, see
     return [facts | row | (own if row["method"] == "window law" else {}) for row in scores.select(named).to_dicts()]
 
 
+def bench_daily_forecast(skus: int = 20_000, days: int = 400, threads: int = 2, seed: int = 0) -> list[Figures]:
+    """Forecast a day for a whole catalogue as the daily run does: the protection windows, and quantiles of the next 60 days.
+
+    Parameters
+    ----------
+    skus, days
+        Size of the synthetic shop.
+    threads
+        Threads of the forecast; the training takes one.
+    seed
+        Seed of the shop and of the training.
+    """
+    chunks = list(stream_synthetic_shop(SyntheticShopParams(n_skus=skus, n_days=days, seed=seed), 100))
+    history = _history(concat_tables(chunks).as_history_kwargs())
+    del chunks
+    start = time.perf_counter()
+    forecaster = DemandForecaster.fit(history, history.last_day, ForecastParams(seed=seed))
+    fitted, at_fit = time.perf_counter() - start, peak_memory_mib()
+    windows = [(1, last) for last in PROTECTION_DAYS]
+    forecaster.window_demand(windows[:1])  # compiles what serving alone needs
+    start = time.perf_counter()
+    forecaster.window_demand(windows, threads)
+    middle = time.perf_counter()
+    rows = forecaster.daily_quantiles(60, threads).height
+    end = time.perf_counter()
+    return [
+        {
+            "skus": skus,
+            "days": days,
+            "threads": threads,
+            "seed": seed,
+            "fit_seconds": fitted,
+            "windows": len(windows),
+            "windows_seconds": middle - start,
+            "daily_rows": rows,
+            "daily_seconds": end - middle,
+            "forecast_seconds": end - start,
+            "peak_memory_fit_mib": at_fit,
+            "peak_memory_mib": peak_memory_mib(),
+        }
+    ]
+
+
 #: Benchmarks by name, each runnable without arguments.
 BENCHMARKS: dict[str, Callable[..., list[Figures]]] = {
     "allocation": bench_allocation,
     "arena": bench_arena,
+    "daily-forecast": bench_daily_forecast,
     "extract": bench_extract,
     "features": bench_features,
     "forecast": bench_forecast,

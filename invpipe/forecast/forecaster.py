@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -27,8 +28,8 @@ from invpipe.forecast.params import ForecastParams, quantile_column
 from invpipe.forecast.window import WindowModel
 from invpipe.history import ShopHistory
 
-#: Cells predicted at once, to bound memory: about 100 MB of features.
-CHUNK_CELLS = 1_000_000
+#: Cells predicted at once by a thread, to bound memory: about 60 MB of features.
+CHUNK_CELLS = 500_000
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,15 @@ class DemandForecaster:
         _check_skus(self.categories, history)
         return replace(self, store=FeatureStore.of(history.until(cutoff), categories=self.store.categories))
 
-    def window_demand(self, windows: Sequence[tuple[int, int]]) -> WindowDemand:
+    def window_demand(self, windows: Sequence[tuple[int, int]], threads: int = 1) -> WindowDemand:
         """Return the law of the units wanted in each window of days after the cutoff, for every SKU of the catalogue.
 
         Parameters
         ----------
         windows
             (first_day, last_day) counted from the cutoff, 1 <= first_day <= last_day <= 366.
+        threads
+            Windows predicted side by side; the answer does not depend on it.
 
         Raises
         ------
@@ -109,42 +112,45 @@ class DemandForecaster:
             if not 1 <= first <= last <= 366:
                 msg = f"window ({first}, {last}) must satisfy 1 <= first_day <= last_day <= 366"
                 raise ForecastError(msg)
-        mean, size = self.window.predict(self.store, asked)
+        mean, size = self.window.predict(self.store, asked, threads)
         return WindowDemand(self.store.history.skus, self.cutoff, asked, mean, size)
 
-    def daily_quantiles(self, days: int = 60) -> pl.DataFrame:
+    def daily_quantiles(self, days: int = 60, threads: int = 1) -> pl.DataFrame:
         """Return quantiles of the units wanted per day, key (sku, day), a column q10, q50, ... per tau; never crossing.
+
+        Parameters
+        ----------
+        days
+            Days after the cutoff, 1 .. 366.
+        threads
+            Chunks of SKUs predicted side by side; the answer does not depend on it.
 
         Raises
         ------
         ForecastError
             Where days lies outside 1 .. 366 or the daily boosters were not trained.
         """
-        if self.daily is None:
+        daily = self.daily
+        if daily is None:
             msg = "the forecaster was fitted without daily boosters; fit it with ForecastParams(daily_taus=(.1, .5, .9))"
             raise ForecastError(msg)
         if not 1 <= days <= 366:
             msg = f"days is {days}; it must lie between 1 and 366"
             raise ForecastError(msg)
-        skus = np.array(self.store.history.skus)
+        skus = pl.Series("sku", self.store.history.skus, dtype=pl.String)
         dates = np.array([self.cutoff + timedelta(days=k) for k in range(1, days + 1)], dtype="datetime64[D]")
-        names = [quantile_column(tau) for tau in self.daily.taus]
+        names = [quantile_column(tau) for tau in daily.taus]
         step = max(1, CHUNK_CELLS // days)
-        frames = []
-        for start in range(0, len(skus), step):
+
+        def chunk(start: int) -> pl.DataFrame:
             rows = np.arange(start, min(start + step, len(skus)))
-            quantiles = self.daily.predict(self.store, np.repeat(rows, days), np.tile(np.arange(1, days + 1), len(rows)))
-            frames.append(
-                pl.DataFrame(
-                    {
-                        "sku": np.repeat(skus[rows], days).tolist(),
-                        "day": np.tile(dates, len(rows)),
-                        **{name: quantiles[:, j] for j, name in enumerate(names)},
-                    },
-                    schema_overrides={"sku": pl.String, "day": pl.Date},
-                )
-            )
-        return pl.concat(frames)
+            sku, ahead = np.repeat(rows, days), np.tile(np.arange(1, days + 1), len(rows))
+            quantiles = daily.predict(self.store, sku, ahead)
+            day = pl.Series("day", np.tile(dates, len(rows)), dtype=pl.Date)
+            return pl.DataFrame([skus.gather(sku), day, *(pl.Series(name, quantiles[:, j]) for j, name in enumerate(names))])
+
+        with ThreadPoolExecutor(threads) as pool:
+            return pl.concat(pool.map(chunk, range(0, len(skus), step)))
 
     def save(self, directory: Path) -> None:
         """Write the boosters into a new directory."""

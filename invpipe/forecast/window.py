@@ -28,6 +28,7 @@ cross-validation aggregation, Barrow & Crone (2016), International Journal of Fo
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -165,19 +166,24 @@ class WindowModel:
         enough = len(unsold.units) >= MIN_CLASS_CELLS and unsold.units.sum() > 0
         return cls(CountModel.fit(sold, params), CountModel.fit(unsold, params) if enough else None)
 
-    def predict(self, store: FeatureStore, windows: tuple[tuple[int, int], ...]) -> tuple[FloatArray, FloatArray]:
+    def predict(self, store: FeatureStore, windows: tuple[tuple[int, int], ...], threads: int = 1) -> tuple[FloatArray, FloatArray]:
         """Return mean units and size r per (SKU, window after the store's last day), shape (n_sku, n_window) each."""
         n = len(store.history.skus)
         sku = np.arange(n)
         origin = np.full(n, store.history.n_days - 1)
         mean = np.full((n, len(windows)), np.nan)
         size = np.full((n, len(windows)), np.nan)
-        for j, (first, last) in enumerate(windows):
+
+        def one(j: int) -> None:
+            first, last = windows[j]
             matrix = window_inputs(store, sku, origin, np.full(n, first), np.full(n, last))
             never = _never_sold(matrix)
             for model, rows in ((self.sold, ~never), (self.unsold or self.sold, never)):
                 if rows.any():
                     mean[rows, j], size[rows, j] = model.predict(matrix[rows], last - first + 1)
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(one, range(len(windows))))
         return mean, size
 
     def gain_by_feature(self) -> dict[str, float]:

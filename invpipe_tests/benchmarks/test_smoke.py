@@ -92,6 +92,14 @@ def test_window_law_of_the_package_scores_every_method() -> None:
     assert all(math.isfinite(row["pinball_90"]) for row in rows)
 
 
+def test_daily_forecast_covers_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a benchmark that no longer runs, or forecasts fewer SKUs than it says."""
+    monkeypatch.setattr(bench, "ForecastParams", lambda seed: ForecastParams(rounds=3, origins=2, seed=seed))
+    (row,) = bench.bench_daily_forecast(skus=80, days=120)
+    assert (row["skus"], row["daily_rows"], row["windows"]) == (80, 80 * 60, 8)
+    assert row["forecast_seconds"] == pytest.approx(row["windows_seconds"] + row["daily_seconds"])
+
+
 def always_orderable(tables: ShopTables, sales: pl.DataFrame) -> ShopHistory:
     spans = tables.items.select("sku", from_day=pl.lit(tables.first_day), to_day=pl.lit(tables.last_day))
     return ShopHistory.from_frames(items=tables.items, sales_daily=sales, orderable_daily=spans)
@@ -129,7 +137,7 @@ def test_all_runs_each_benchmark_once(monkeypatch: pytest.MonkeyPatch, capsys: p
     """Prevents a benchmark that "all" forgets."""
     monkeypatch.setattr(bench, "BENCHMARKS", {name: lambda: [{"figure": 1}] for name in bench.BENCHMARKS})
     assert bench.main(["all", "--json"]) == 0
-    names = ["allocation", "arena", "extract", "features", "forecast", "packing", "sources", "window-law"]
+    names = ["allocation", "arena", "daily-forecast", "extract", "features", "forecast", "packing", "sources", "window-law"]
     assert list(json.loads(capsys.readouterr().out)["benchmarks"]) == names
 
 

@@ -127,7 +127,7 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         """Quantiles of daily demand per SKU for the days after the partition's day. They describe days; they must not be added up."""
         now, frames = settings.get(), {}
         for day, row in serving_model.items():
-            frames[day] = opened(row, shop_history, now).daily_quantiles(now.forecast.daily_days)
+            frames[day] = opened(row, shop_history, now).daily_quantiles(now.forecast.daily_days, now.threads)
             context.add_asset_metadata({"model": str(row["model"][0])}, partition_key=day)
         return frames
 
@@ -144,7 +144,7 @@ def forecast_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         windows = protection_windows(shop_history, now.planning.review_period_days)
         frames = {}
         for day, row in serving_model.items():
-            demand = opened(row, shop_history, now).window_demand(windows)
+            demand = opened(row, shop_history, now).window_demand(windows, now.threads)
             quantiles = [pl.Series(f"q{round(100 * tau)}", demand.quantile(tau).ravel()) for tau in (0.1, 0.5, 0.9)]
             frames[day] = demand.to_frame().with_columns(quantiles)
             units = {f"mean_units_in_{last}_days": float(demand.mean[:, j].sum()) for j, (_, last) in enumerate(windows)}

@@ -171,6 +171,15 @@ def test_chunks_do_not_change_daily_quantiles(forecaster: DemandForecaster, monk
     assert forecaster.daily_quantiles(7).equals(whole)
 
 
+def test_threads_do_not_change_a_forecast(forecaster: DemandForecaster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents windows or chunks in the order in which threads end."""
+    windows = [(1, 7), (1, 14), (8, 14), (1, 28)]
+    alone, together = forecaster.window_demand(windows), forecaster.window_demand(windows, threads=3)
+    assert (alone.mean.tobytes(), alone.size.tobytes()) == (together.mean.tobytes(), together.size.tobytes())
+    monkeypatch.setattr("invpipe.forecast.forecaster.CHUNK_CELLS", 70)
+    assert forecaster.daily_quantiles(7, threads=3).equals(forecaster.daily_quantiles(7))
+
+
 def test_sum_of_daily_quantiles_is_not_the_quantile_of_the_window(cutoff: date, forecaster: DemandForecaster) -> None:
     """Keeps the finding the window law exists for: added daily q90s of sparse demand are about twice the window's q90."""
     daily = sum_of_daily_quantiles(forecaster.daily_quantiles(28), cutoff, 28)
