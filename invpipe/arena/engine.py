@@ -80,7 +80,7 @@ def _new_state(tape: Tape, params: BacktestParams, seed: int) -> State:
         offer_in_stock=a.opening_offer_in_stock.copy(),
         offer_min_order_units=a.opening_offer_min_order_units.copy(),
         offer_pack_units=a.opening_offer_pack_units.copy(),
-        best_offer=np.full(n, -1, dtype=np.int64),
+        best_offer=np.full(n, -1, dtype=np.int32),
         best_cost=np.full(n, np.inf),
         total_units=np.zeros(2, dtype=np.int64),
         total_value=np.zeros(2),

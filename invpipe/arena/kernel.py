@@ -97,7 +97,7 @@ class State(NamedTuple):
     offer_in_stock: Int8Array  # per offer
     offer_min_order_units: Int32Array  # per offer
     offer_pack_units: Int32Array  # per offer
-    best_offer: Int64Array  # cheapest in stock, -1 where none
+    best_offer: Int32Array  # cheapest in stock, -1 where none; 32 bits, because deltas wait for its bytes
     best_cost: FloatArray  # its unit cost, inf where none
     total_units: Int64Array  # (on hand, on order)
     total_value: FloatArray  # (inventory, on order)
@@ -141,7 +141,7 @@ class OrderLog(NamedTuple):
 
 @njit(cache=True, nogil=True, inline="always")
 def _scan_offers(
-    offer_start: Int64Array, unit_cost: FloatArray, in_stock: Int8Array, best_offer: Int64Array, best_cost: FloatArray, sku: Index
+    offer_start: Int64Array, unit_cost: FloatArray, in_stock: Int8Array, best_offer: Int32Array, best_cost: FloatArray, sku: Index
 ) -> None:
     """Set the cheapest in-stock offer of a SKU from all its offers; ties go to the lowest offer index."""
     best, cost = -1, np.inf

@@ -36,7 +36,7 @@ def read_only(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
 
 
 @njit(cache=True, nogil=True)
-def _per_offer(offer_index: IntArray, values: npt.NDArray[np.int32], none: int) -> IntArray:
+def _per_offer(offer_index: npt.NDArray[np.int32], values: npt.NDArray[np.int32], none: int) -> IntArray:
     """Return the value of each SKU's offer, `none` where it has none."""
     out = np.empty(len(offer_index), np.int64)
     for sku in range(len(offer_index)):
@@ -45,7 +45,7 @@ def _per_offer(offer_index: IntArray, values: npt.NDArray[np.int32], none: int) 
 
 
 @njit(cache=True, nogil=True)
-def _per_vendor(offer_index: IntArray, offer_vendor: npt.NDArray[np.int32], values: FloatArray) -> FloatArray:
+def _per_vendor(offer_index: npt.NDArray[np.int32], offer_vendor: npt.NDArray[np.int32], values: FloatArray) -> FloatArray:
     """Return the value of the vendor of each SKU's offer, NaN where it has none."""
     out = np.full(len(offer_index), np.nan)
     for sku in range(len(offer_index)):
@@ -122,7 +122,7 @@ class ShopView:
         self.on_hand_units: IntArray = read_only(state.on_hand)
         self.on_order_units: IntArray = read_only(state.on_order)
         self.unit_cost: FloatArray = read_only(state.best_cost)
-        self.offer_index: IntArray = read_only(state.best_offer)
+        self.offer_index = read_only(state.best_offer)
         self.capital_available = capital_available
         self.review_period_days = params.review_period_days
         self.holding_cost_frac_per_day = params.holding_cost_frac_per_day

@@ -45,7 +45,7 @@ class Shelf(NamedTuple):
 
     unit_price: FloatArray
     unit_cost: FloatArray
-    offer_index: IntArray
+    offer_index: npt.NDArray[np.int32]
     on_hand: IntArray
     on_order: IntArray
     offer_vendor: npt.NDArray[np.int32]  # per offer
@@ -122,20 +122,23 @@ def _thin_out(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _first_look(shelf: Shelf, lazy: LazyVelocity, prior: Prior, longest_days: int, greedy: bool) -> IntArray:
-    """Return the SKUs that may be candidates, judged by the longest of all windows; never too few.
+    """Return the SKUs that may be candidates, judged by what lies in rows of memory and is not decayed; never too few.
 
-    A pass that only compares, which the compiler turns into vector instructions, takes the velocity before its decay, which is never below
-    the decayed one; passes that collect have no branch on the data: at 170,000 SKUs wrong guesses would cost more than the arithmetic.
+    Decay only lowers the velocity and no window is longer, so no mean is above this one. A pass that only compares, which the compiler
+    turns into vector instructions, then one that collects, both without a branch on the data: at 170,000 SKUs wrong guesses would cost
+    more than the arithmetic. It reads as few columns as it can, because their bytes are what it waits for: "greedy" asks of the need alone,
+    and the price is left to the second look at the few that remain.
     """
-    price, cost, velocity, on_hand, on_order = shelf.unit_price, shelf.unit_cost, lazy.velocity, shelf.on_hand, shelf.on_order
-    n, count = len(price), Row(0)
+    velocity, n, count = lazy.velocity, len(lazy.velocity), Row(0)
     maybe, rows = np.empty(n, np.uint8), np.empty(n, np.int64)
-    for sku in range(n):  # without an offer the cost is inf
-        maybe[sku] = (velocity[sku] > 0.0) & (cost[sku] < price[sku])
     if greedy:
+        on_hand, on_order = shelf.on_hand, shelf.on_order
         for sku in range(n):
-            most = law_of_velocity(velocity[sku], longest_days, prior)[0]
-            maybe[sku] &= most + 0.5 >= on_hand[sku] + on_order[sku] + 1
+            maybe[sku] = law_of_velocity(velocity[sku], longest_days, prior)[0] + 0.5 >= on_hand[sku] + on_order[sku] + 1
+    else:
+        price, cost = shelf.unit_price, shelf.unit_cost
+        for sku in range(n):  # without an offer the cost is inf
+            maybe[sku] = (velocity[sku] > 0.0) & (cost[sku] < price[sku])
     for sku in range(Row(n)):
         rows[count] = sku
         count = Row(count + maybe[sku])
@@ -158,19 +161,21 @@ def _scan(
     for v in range(len(shelf.lead_days)):
         longest = max(longest, shelf.lead_days[v] + review_days)
     rows = _first_look(shelf, lazy, prior, longest, greedy)
+    if len(shelf.offer_vendor) == 0:  # a shop that nobody delivers to
+        rows = rows[:0]
     count, mean, size = Row(0), np.empty(len(rows)), np.empty(len(rows))
     on_hand, on_order, unit_price, unit_cost = shelf.on_hand, shelf.on_order, shelf.unit_price, shelf.unit_cost
     lead_days, offer_vendor, offer_index = shelf.lead_days, shelf.offer_vendor, shelf.offer_index
     kept_velocity, velocity_day, decay = lazy.velocity, lazy.velocity_day, lazy.decay
     for place in range(len(rows)):
         sku = Row(rows[place])
-        velocity = kept_velocity[sku] * decay[Row(day - velocity_day[sku])]
-        days = lead_days[Row(offer_vendor[Row(offer_index[sku])])] + review_days
+        velocity, offer = kept_velocity[sku] * decay[Row(day - velocity_day[sku])], offer_index[sku]
+        days = lead_days[Row(offer_vendor[Row(max(offer, 0))])] + review_days
         m, r = law_of_velocity(velocity, days, prior)
         position, price, cost = on_hand[sku] + on_order[sku], unit_price[sku], unit_cost[sku]
         rows[count], mean[count], size[count] = sku, m, r
         could = _could_be_ordered(position, price, cost, m, r, days, holding_frac, leftover_frac, greedy)
-        count = Row(count + ((velocity > 0.0) & could))
+        count = Row(count + ((offer >= 0) & (cost < price) & (velocity > 0.0) & could))
     return rows[:count].copy(), mean[:count].copy(), size[:count].copy()
 
 
