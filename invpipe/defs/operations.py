@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from invpipe.defs.arena.assets import arena_assets, open_replays
+from invpipe.defs.arena.assets import arena_specs, open_replays
 from invpipe.defs.jobs import CORE, daily_assets, plan_assets
 from invpipe.defs.partitions import VARIANTS, Partitions
 from invpipe.defs.provenance import ArtifactId, ArtifactStore, stale_assets
@@ -181,7 +181,7 @@ def comparison_sensor(partitions: Partitions, settings: Settings) -> dg.SensorDe
     @dg.sensor(job_name="compare", minimum_interval_seconds=TICK_SECONDS, default_status=dg.DefaultSensorStatus.STOPPED)
     def compare_complete_windows(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         """Compare windows whose variants were all replayed; an incomplete one keeps the comparison of its last complete set."""
-        specs = {asset.key.to_user_string(): asset.specs for asset in arena_assets(partitions)}
+        specs = arena_specs(partitions)
         requests, waiting = [], []
         for window in partitions.window.get_partition_keys():
             if missing := open_replays(specs["backtest"], window, settings):

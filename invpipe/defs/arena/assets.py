@@ -172,6 +172,11 @@ def arena_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     return [tape, scheduled_forecasts, backtest, ablation]
 
 
+def arena_specs(partitions: Partitions) -> dict[str, list[dg.AssetSpec]]:
+    """Return the specs of the arena's assets by name, for those who ask what is stale."""
+    return {asset.key.to_user_string(): list(asset.specs) for asset in arena_assets(partitions)}
+
+
 def open_replays(replays: Iterable[dg.AssetSpec], window: str, settings: Settings) -> dict[str, str]:
     """Return the variants of a window that have to be replayed before it can be compared, each with the reason."""
     keys = [f"{variant}|{window}" for variant in VARIANTS]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from invpipe.defs.arena.assets import arena_assets, open_replays
+from invpipe.defs.arena.assets import arena_specs, open_replays
 from invpipe.defs.build import build_definitions
 from invpipe.defs.partitions import VARIANTS, Partitions
 from invpipe.defs.run import Outcome, materialise, prepare_home, progress_logger, unsynced_event_log
@@ -61,9 +61,7 @@ def replay_windows(settings: Settings, windows: Sequence[str], variants: Sequenc
                 failed[key] = f"{type(error).__name__}: {error}"
                 what = f"FAILED: {failed[key]}"
             say(f"[{number}/{len(keys)}] {key}: {what}")
-        replays = [
-            spec for asset in arena_assets(Partitions.of(settings)) for spec in asset.specs if spec.key.to_user_string() == "backtest"
-        ]
+        replays = arena_specs(Partitions.of(settings))["backtest"]
         for window in dict.fromkeys(key.partition("|")[2] for key in keys):
             if missing := open_replays(replays, window, settings):
                 say(f"{window} is not compared: {len(missing)} of {len(VARIANTS)} backtests are open, first {next(iter(missing))}")
