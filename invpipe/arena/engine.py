@@ -1,6 +1,6 @@
 """Engine: replay a tape under one policy, day by day.
 
-Order of a day: offer deltas, arrivals, sales against demand, censored-demand estimate, decide (on review days), place orders, holding cost,
+Order of a day: offer deltas, arrivals, censored-demand estimate, sales against demand, decide (on review days), place orders, holding cost,
 KPI snapshot. Decisions fall on day 0 and every `review_period_days` after it; the kernel runs from one decision to the next without
 returning to Python.
 
@@ -61,23 +61,22 @@ def make_law(tape: Tape, params: BacktestParams) -> Law:
 def _new_state(tape: Tape, params: BacktestParams, seed: int) -> State:
     a, n, n_days, n_vendor = tape.arrays, len(tape.skus), tape.n_days, len(tape.vendors)
     oldest = int(a.prior_sales_age_days[0]) if len(a.prior_sales_age_days) else 0
-    book_units, book_money = np.zeros((n, kernel.BOOK_WIDTH), dtype=np.int64), np.zeros((n, kernel.BOOK_WIDTH))
-    book_units[:, kernel.CONVERSION_UNITS] = a.prior_conversion_units
-    book_money[:, kernel.AVERAGE_COST] = a.opening_unit_cost
-    busiest = max(int(np.diff(start).max()) for start in (a.views_start, a.delta_start))
+    book, in_stock = np.zeros((n, len(kernel.BOOK))), a.opening_offer_in_stock == 1
+    book[:, kernel.CONVERSION_UNITS], book[:, kernel.AVERAGE_COST] = a.prior_conversion_units, a.opening_unit_cost
+    book[:, kernel.UNIT_PRICE] = a.unit_price
+    busiest = max(int(np.diff(start).max()) for start in (a.demand_start, a.views_start, a.delta_start))
     return State(
         on_hand=a.opening_on_hand_units.copy(),
         on_order=np.zeros(n, dtype=np.int64),
         velocity=np.zeros(n),
-        velocity_day=np.full(n, -oldest, dtype=np.int64),
+        velocity_day=np.full(n, -oldest, dtype=np.int32),
         velocity_now=np.full(n, np.nan),
         decay=np.array([0.5 ** (k / params.velocity_half_life_days) for k in range(oldest + n_days + 1)]),
-        last_sale_day=np.full(n, -1, dtype=np.int32),
         conversion_views=a.prior_conversion_views.copy(),
-        book_units=book_units,
-        book_money=book_money,
-        offer_unit_cost=a.opening_offer_unit_cost.copy(),
-        offer_in_stock=a.opening_offer_in_stock.copy(),
+        book=book,
+        conversion_start=np.zeros(n),
+        inbound_cost=np.zeros(n),
+        offer_cost=np.where(in_stock, 1.0, -1.0) * np.nan_to_num(a.opening_offer_unit_cost, nan=np.inf),
         offer_min_order_units=a.opening_offer_min_order_units.copy(),
         offer_pack_units=a.opening_offer_pack_units.copy(),
         best_offer=np.full(n, -1, dtype=np.int32),
@@ -244,15 +243,15 @@ def _frames(
     sku_totals = pl.DataFrame(
         {
             "sku": pl.Series(tape.skus, dtype=pl.String),
-            "demand_units": state.book_units[:, kernel.SKU_DEMAND],
-            "sales_units": state.book_units[:, kernel.SKU_SALES],
-            "revenue": state.book_money[:, kernel.SKU_REVENUE],
-            "cogs": state.book_money[:, kernel.SKU_COGS],
-            "holding_cost": state.book_money[:, kernel.SKU_HOLDING],
-            "inbound_cost": state.book_money[:, kernel.SKU_INBOUND],
+            "demand_units": state.book[:, kernel.SKU_DEMAND].astype(np.int64),
+            "sales_units": (state.book[:, kernel.CONVERSION_UNITS] - state.conversion_start).astype(np.int64),
+            "revenue": state.book[:, kernel.SKU_REVENUE],
+            "cogs": state.book[:, kernel.SKU_COGS],
+            "holding_cost": state.book[:, kernel.SKU_HOLDING],
+            "inbound_cost": state.inbound_cost,
             "ending_on_hand_units": state.on_hand,
             "ending_on_order_units": state.on_order,
-            "ending_stock_value": state.on_hand * state.book_money[:, kernel.AVERAGE_COST],
+            "ending_stock_value": state.on_hand * state.book[:, kernel.AVERAGE_COST],
             "ending_pipeline_value": pipeline.astype(np.float64),  # an empty count is of whole numbers
         }
     )

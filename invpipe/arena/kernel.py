@@ -1,6 +1,6 @@
 r"""Kernel: the loops of a replay over preallocated arrays; the cost of a day grows with its events, never with the catalogue.
 
-Order of a day: offer deltas, arrivals, sales against demand, censored-demand estimate, [decide, place orders], holding cost, snapshot.
+Order of a day: offer deltas, arrivals, censored-demand estimate, sales against demand, [decide, place orders], holding cost, snapshot.
 :func:`advance` runs from the day after a decision up to the next decision, :func:`place` takes the orders, :func:`close_day` ends the day.
 
 Definitions, per SKU, on day d:
@@ -52,14 +52,10 @@ DEMAND, SALES, LOST, ARRIVAL, ON_HAND, ON_ORDER, OUT_OF_STOCK, ORDERED, LINES, R
 REVENUE, COGS, HOLDING, INBOUND, PROFIT, INVENTORY_VALUE, ON_ORDER_VALUE = range(7)
 ARRIVAL_VALUE, CAPITAL, ORDER_VALUE, LOST_ESTIMATE = range(7, len(DAY_MONEY))
 
-#: Columns of the books per SKU, in order. A row is a cache line: a sale touches two lines of the books instead of ten arrays.
-#: What page views touch lies apart, in arrays that stay in the cache: there are many more views than sales.
-SKU_UNITS = ("held_until", "conversion_units", "demand_units", "sales_units")
-SKU_MONEY = ("average_cost", "revenue", "cogs", "holding_cost", "inbound_cost")
-HELD_UNTIL, CONVERSION_UNITS, SKU_DEMAND, SKU_SALES = range(len(SKU_UNITS))
-AVERAGE_COST, SKU_REVENUE, SKU_COGS, SKU_HOLDING, SKU_INBOUND = range(len(SKU_MONEY))
-#: Columns a row of the books is padded to, 64 bytes.
-BOOK_WIDTH = 8
+#: Columns of the book, in order. A SKU's row is a cache line, so that a sale touches one instead of eight arrays; counts are whole numbers
+#: in floats, exact to 2^53. What page views or a scan of the catalogue touch lies apart, in arrays of their own that stay in the cache.
+BOOK = ("average_cost", "revenue", "cogs", "holding_cost", "unit_price", "conversion_units", "demand_units", "held_until")
+AVERAGE_COST, SKU_REVENUE, SKU_COGS, SKU_HOLDING, UNIT_PRICE, CONVERSION_UNITS, SKU_DEMAND, HELD_UNTIL = range(len(BOOK))
 
 NO_ORDER = -1
 
@@ -86,15 +82,14 @@ class State(NamedTuple):
     on_hand: Int64Array
     on_order: Int64Array
     velocity: FloatArray  # on velocity_day
-    velocity_day: Int64Array
+    velocity_day: Int32Array
     velocity_now: FloatArray  # buffer of velocity_now()
     decay: FloatArray  # decay[k] = 2 ** (-k / half life)
-    last_sale_day: Int32Array
     conversion_views: Int64Array
-    book_units: Int64Array  # (sku, SKU_UNITS)
-    book_money: FloatArray  # (sku, SKU_MONEY)
-    offer_unit_cost: FloatArray  # per offer
-    offer_in_stock: Int8Array  # per offer
+    book: FloatArray  # (sku, BOOK)
+    conversion_start: FloatArray  # conversion_units where counting began
+    inbound_cost: FloatArray
+    offer_cost: FloatArray  # per offer: its unit cost, inf where not known, with a minus sign where the vendor has no stock
     offer_min_order_units: Int32Array  # per offer
     offer_pack_units: Int32Array  # per offer
     best_offer: Int32Array  # cheapest in stock, -1 where none; 32 bits, because deltas wait for its bytes
@@ -140,14 +135,12 @@ class OrderLog(NamedTuple):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _scan_offers(
-    offer_start: Int64Array, unit_cost: FloatArray, in_stock: Int8Array, best_offer: Int32Array, best_cost: FloatArray, sku: Index
-) -> None:
+def _scan_offers(offer_start: Int64Array, offer_cost: FloatArray, best_offer: Int32Array, best_cost: FloatArray, sku: Index) -> None:
     """Set the cheapest in-stock offer of a SKU from all its offers; ties go to the lowest offer index."""
-    best, cost = -1, np.inf
+    best, cost = np.int32(-1), np.inf
     for offer in range(Row(offer_start[sku]), Row(offer_start[Row(sku + 1)])):
-        if (in_stock[offer] == 1) & (unit_cost[offer] < cost):
-            best, cost = offer, unit_cost[offer]
+        cheaper = (offer_cost[offer] > 0.0) & (offer_cost[offer] < cost)
+        best, cost = (np.int32(offer), offer_cost[offer]) if cheaper else (best, cost)
     best_offer[sku] = best
     best_cost[sku] = cost
 
@@ -157,38 +150,40 @@ def start_run(tape: TapeArrays, state: State, law: Law) -> None:
     """Fill the state on the eve of day 0: stock value, velocity of the prior sales, cheapest offers."""
     for sku in range(len(tape.unit_price)):
         state.total_units[0] += state.on_hand[sku]
-        state.total_value[0] += state.on_hand[sku] * state.book_money[sku, AVERAGE_COST]
-        _scan_offers(tape.offer_start, state.offer_unit_cost, state.offer_in_stock, state.best_offer, state.best_cost, Row(sku))
+        state.total_value[0] += state.on_hand[sku] * state.book[sku, AVERAGE_COST]
+        _scan_offers(tape.offer_start, state.offer_cost, state.best_offer, state.best_cost, Row(sku))
+    velocity, velocity_day, decay = state.velocity, state.velocity_day, state.decay
     for row in range(len(tape.prior_sales_sku)):
-        _move_velocity(state, law, tape.prior_sales_sku[row], -tape.prior_sales_age_days[row], float(tape.prior_sales_units[row]))
+        sku, day, units = tape.prior_sales_sku[row], -tape.prior_sales_age_days[row], float(tape.prior_sales_units[row])
+        _move_velocity(velocity, velocity_day, decay, law.velocity_gain, sku, day, units)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _move_velocity(state: State, law: Law, sku: Index, day: int, units: float) -> None:
-    age = Row(day - state.velocity_day[sku])
-    state.velocity[sku] = state.velocity[sku] * state.decay[age] + law.velocity_gain * units
-    state.velocity_day[sku] = day
+def _move_velocity(
+    velocity: FloatArray, velocity_day: Int32Array, decay: FloatArray, velocity_gain: float, sku: Index, day: int, units: float
+) -> None:
+    velocity[sku] = velocity[sku] * decay[Row(day - velocity_day[sku])] + velocity_gain * units
+    velocity_day[sku] = day
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _charge_holding(state: State, law: Law, sku: Index, day: int) -> None:
+def _charge_holding(book: FloatArray, on_hand: Int64Array, holding_frac_per_day: float, sku: Index, day: int) -> None:
     """Charge the holding cost of the days before `day` since the stock of the SKU last changed."""
-    days = day - state.book_units[sku, HELD_UNTIL]
-    if days > 0:
-        value = state.on_hand[sku] * state.book_money[sku, AVERAGE_COST]
-        state.book_money[sku, SKU_HOLDING] += law.holding_frac_per_day * value * days
-        state.book_units[sku, HELD_UNTIL] = day
+    days = day - book[sku, HELD_UNTIL]
+    if days > 0.0:
+        book[sku, SKU_HOLDING] += holding_frac_per_day * (on_hand[sku] * book[sku, AVERAGE_COST]) * days
+        book[sku, HELD_UNTIL] = day
 
 
 @njit(cache=True, nogil=True)
 def _start_counting(state: State, day: int) -> None:
     """End the warm-up: totals per SKU start at zero on `day`."""
     for sku in range(len(state.on_hand)):
-        state.book_units[sku, HELD_UNTIL] = day
-        state.book_units[sku, SKU_DEMAND] = 0
-        state.book_units[sku, SKU_SALES] = 0
-        for column in (SKU_REVENUE, SKU_COGS, SKU_HOLDING, SKU_INBOUND):
-            state.book_money[sku, column] = 0.0
+        state.book[sku, HELD_UNTIL] = day
+        state.conversion_start[sku] = state.book[sku, CONVERSION_UNITS]
+        state.inbound_cost[sku] = 0.0
+        for column in (SKU_REVENUE, SKU_COGS, SKU_HOLDING, SKU_DEMAND):
+            state.book[sku, column] = 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -198,43 +193,43 @@ def _apply_deltas(tape: TapeArrays, state: State, day: int) -> None:
     Which delta hits the cheapest offer cannot be guessed, so the loop selects instead of branching; the SKUs whose cheapest offer got
     dearer are noted and scanned at the end, when all offers are those of the day.
     """
-    unit_cost, in_stock, best_offer, best_cost = state.offer_unit_cost, state.offer_in_stock, state.best_offer, state.best_cost
+    offer_cost, best_offer, best_cost = state.offer_cost, state.best_offer, state.best_cost
     offers, costs, stocks, offer_sku = tape.delta_offer, tape.delta_unit_cost, tape.delta_in_stock, tape.offer_sku
     minima, packs = tape.delta_min_order_units, tape.delta_pack_units
     dearer, noted = Row(0), state.noted
     for row in range(Event(tape.delta_start[day]), Event(tape.delta_start[day + 1])):
         offer, stated, flag = Row(offers[row]), costs[row], stocks[row]
-        stock = flag if flag >= 0 else in_stock[offer]
-        price = unit_cost[offer] if np.isnan(stated) else stated
-        unit_cost[offer] = price
-        in_stock[offer] = stock
+        before = offer_cost[offer]
+        price = abs(before) if np.isnan(stated) else stated
+        out = (flag == 0) | ((flag < 0) & (before < 0.0))
+        offer_cost[offer] = -price if out else price
         if minima[row] > 0:
             state.offer_min_order_units[offer] = minima[row]
         if packs[row] > 0:
             state.offer_pack_units[offer] = packs[row]
         sku = Row(offer_sku[offer])
         best, least = best_offer[sku], best_cost[sku]
-        cost = price if stock == 1 else np.inf
+        cost = np.inf if out else price
         noted[dearer] = sku
         dearer = Row(dearer + ((offer == best) & (cost > least)))
         wins = (cost < least) | ((cost == least) & (cost < np.inf) & (offer < best))
         best_offer[sku] = offer if wins else best
         best_cost[sku] = cost if wins else least
     for place in range(dearer):
-        _scan_offers(tape.offer_start, unit_cost, in_stock, best_offer, best_cost, Row(noted[place]))
+        _scan_offers(tape.offer_start, offer_cost, best_offer, best_cost, Row(noted[place]))
 
 
 @njit(cache=True, nogil=True)
 def _receive(state: State, log: OrderLog, law: Law, day: int) -> None:
     """Put the orders that arrive today on the shelf, in order of placement; visits no other order."""
-    order = state.arrival_head[day]
+    book, on_hand, order = state.book, state.on_hand, state.arrival_head[day]
     while order != NO_ORDER:
         sku, units, cost = log.sku[order], log.units[order], log.unit_cost[order]
-        _charge_holding(state, law, sku, day)
-        before = state.on_hand[sku]
+        _charge_holding(book, on_hand, law.holding_frac_per_day, sku, day)
+        before = on_hand[sku]
         value = units * cost
-        state.book_money[sku, AVERAGE_COST] = (before * state.book_money[sku, AVERAGE_COST] + value) / (before + units)
-        state.on_hand[sku] = before + units
+        book[sku, AVERAGE_COST] = (before * book[sku, AVERAGE_COST] + value) / (before + units)
+        on_hand[sku] = before + units
         state.on_order[sku] -= units
         state.total_units[0] += units
         state.total_units[1] -= units
@@ -247,31 +242,34 @@ def _receive(state: State, log: OrderLog, law: Law, day: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _sell(tape: TapeArrays, state: State, law: Law, day: int) -> None:
-    """Serve the day's demand from the shelf; sums run in local variables, in the order of the events."""
+    """Serve the day's demand from the shelf; sums run in local variables, in the order of the events.
+
+    As with the views, a first pass without branches notes the rows that find something on the shelf.
+    """
     demand, sales, short = np.int64(0), np.int64(0), np.int64(0)
     day_revenue, day_cogs, inventory = 0.0, 0.0, state.total_value[0]
-    book_units, book_money = state.book_units, state.book_money
-    skus, units_wanted, unit_price = tape.demand_sku, tape.demand_units, tape.unit_price
-    on_hand, last_sale_day = state.on_hand, state.last_sale_day
+    skus, units_wanted, on_hand, book = tape.demand_sku, tape.demand_units, state.on_hand, state.book
+    velocity, velocity_day, decay = state.velocity, state.velocity_day, state.decay
+    served, noted = Row(0), state.noted
     for row in range(Event(tape.demand_start[day]), Event(tape.demand_start[day + 1])):
         sku, wanted = Row(skus[row]), np.int64(units_wanted[row])
-        book_units[sku, SKU_DEMAND] += wanted
+        book[sku, SKU_DEMAND] += wanted
         demand += wanted
-        sold = min(wanted, on_hand[sku])
-        if sold < wanted:
-            short += 1
-        if sold == 0:
-            continue
-        _charge_holding(state, law, sku, day)
-        revenue = sold * unit_price[sku]
-        cogs = sold * book_money[sku, AVERAGE_COST]
+        short += on_hand[sku] < wanted
+        noted[served] = row
+        served = Row(served + (on_hand[sku] > 0))
+    for place in range(served):
+        event = Event(noted[place])
+        sku = Row(skus[event])
+        sold = min(np.int64(units_wanted[event]), on_hand[sku])
+        _charge_holding(book, on_hand, law.holding_frac_per_day, sku, day)
+        revenue = sold * book[sku, UNIT_PRICE]
+        cogs = sold * book[sku, AVERAGE_COST]
         on_hand[sku] -= sold
-        last_sale_day[sku] = day
-        book_units[sku, CONVERSION_UNITS] += sold
-        book_units[sku, SKU_SALES] += sold
-        book_money[sku, SKU_REVENUE] += revenue
-        book_money[sku, SKU_COGS] += cogs
-        _move_velocity(state, law, sku, day, float(sold))
+        book[sku, CONVERSION_UNITS] += sold
+        book[sku, SKU_REVENUE] += revenue
+        book[sku, SKU_COGS] += cogs
+        _move_velocity(velocity, velocity_day, decay, law.velocity_gain, sku, day, float(sold))
         sales += sold
         day_revenue += revenue
         day_cogs += cogs
@@ -285,26 +283,27 @@ def _sell(tape: TapeArrays, state: State, law: Law, day: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _estimate_lost(tape: TapeArrays, state: State, law: Law, day: int) -> None:
-    """Count the views of SKUs that opened with stock; move the velocity of the others that were looked at.
+    """Count the views of SKUs that open with stock; move the velocity of the others that are looked at.
 
-    A first pass without branches, as which shelf is empty cannot be guessed, notes the rows of the second.
+    Runs before the sales, while the shelf is as the day found it; a SKU that opens empty sells nothing all day, so its conversion is that
+    of the days before. A first pass without branches, as which shelf is empty cannot be guessed, notes the rows of the second.
     """
-    total, empty, book_units, noted = 0.0, Row(0), state.book_units, state.noted
+    total, empty, noted = 0.0, Row(0), state.noted
     skus, seen = tape.views_sku, tape.views
-    on_hand, last_sale_day, conversion_views = state.on_hand, state.last_sale_day, state.conversion_views
+    on_hand, conversion_views, book = state.on_hand, state.conversion_views, state.book
+    velocity, velocity_day, decay = state.velocity, state.velocity_day, state.decay
     for row in range(Event(tape.views_start[day]), Event(tape.views_start[day + 1])):
         sku = Row(skus[row])
-        # nothing on hand now and nothing sold today: the SKU opened empty
-        opened_empty = (on_hand[sku] == 0) & (last_sale_day[sku] != day)
-        conversion_views[sku] += 0 if opened_empty else seen[row]
+        opens_empty = on_hand[sku] == 0
+        conversion_views[sku] += 0 if opens_empty else seen[row]
         noted[empty] = row
-        empty = Row(empty + opened_empty)
+        empty = Row(empty + opens_empty)
     for place in range(empty):
         sku, views = Row(skus[Event(noted[place])]), seen[Event(noted[place])]
         weight = conversion_views[sku] + law.prior_views
         if weight > 0:
-            lost = views * ((book_units[sku, CONVERSION_UNITS] + law.prior_units) / weight)
-            _move_velocity(state, law, sku, day, lost)
+            lost = views * ((book[sku, CONVERSION_UNITS] + law.prior_units) / weight)
+            _move_velocity(velocity, velocity_day, decay, law.velocity_gain, sku, day, lost)
             total += lost
     state.day_money[day, LOST_ESTIMATE] = total
 
@@ -339,8 +338,8 @@ def advance(tape: TapeArrays, state: State, log: OrderLog, law: Law, first: int,
         state.day_money[day] = 0.0
         _apply_deltas(tape, state, day)
         _receive(state, log, law, day)
-        _sell(tape, state, law, day)
         _estimate_lost(tape, state, law, day)
+        _sell(tape, state, law, day)
         if day < last:
             close_day(state, law, day)
 
@@ -388,7 +387,7 @@ def place(
     for line in range(Row(len(sku_index))):
         sku = Row(sku_index[line])
         vendor_value[Row(offer_vendor[Row(best_offer[sku])])] += order_units[line] * best_cost[sku]
-    on_order, book_money, lead_days, least = state.on_order, state.book_money, state.lead_days[day], tape.min_order_value
+    on_order, inbound_cost, lead_days, least = state.on_order, state.inbound_cost, state.lead_days[day], tape.min_order_value
     first, ordered, on_order_value, day_value, inbound = n_orders, np.int64(0), state.total_value[1], 0.0, 0.0
     for line in range(Row(len(sku_index))):
         sku, units = Row(sku_index[line]), order_units[line]
@@ -407,7 +406,7 @@ def place(
         _await_arrival(state.arrival_head, state.arrival_tail, log.next, n_orders, arrival)
         n_orders += 1
         on_order[sku] += units
-        book_money[sku, SKU_INBOUND] += law.inbound_cost_per_line
+        inbound_cost[sku] += law.inbound_cost_per_line
         ordered += units
         on_order_value += value
         day_value += value
@@ -448,7 +447,7 @@ def drop_arrived(state: State, log: OrderLog, n_orders: int, day: int) -> int:
 def finish_run(state: State, law: Law, n_days: int) -> None:
     """Charge the holding cost per SKU up to the end of the tape."""
     for sku in range(len(state.on_hand)):
-        _charge_holding(state, law, sku, n_days)
+        _charge_holding(state.book, state.on_hand, law.holding_frac_per_day, sku, n_days)
 
 
 @njit(cache=True, nogil=True)

@@ -66,7 +66,7 @@ class LazyVelocity(NamedTuple):
     """The velocity as it is kept: `velocity` on `velocity_day`; on `day` it is velocity * decay[day - velocity_day]."""
 
     velocity: FloatArray
-    velocity_day: IntArray
+    velocity_day: npt.NDArray[np.int32]
     decay: FloatArray
 
 

@@ -69,7 +69,7 @@ class Inspector:
         state, a = view._state, self.tape.arrays
         for sku in range(len(view.skus)):
             offers = range(a.offer_start[sku], a.offer_start[sku + 1])
-            live = [(state.offer_unit_cost[o], o) for o in offers if state.offer_in_stock[o] == 1]
+            live = [(state.offer_cost[o], o) for o in offers if state.offer_cost[o] > 0.0]
             assert (view.unit_cost[sku], view.offer_index[sku]) == min(live, default=(np.inf, -1))
         return OrderNothing().decide(view)
 
