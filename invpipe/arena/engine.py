@@ -64,14 +64,15 @@ def _new_state(tape: Tape, params: BacktestParams, seed: int) -> State:
     book, in_stock = np.zeros((n, len(kernel.BOOK))), a.opening_offer_in_stock == 1
     book[:, kernel.CONVERSION_UNITS], book[:, kernel.AVERAGE_COST] = a.prior_conversion_units, a.opening_unit_cost
     book[:, kernel.UNIT_PRICE] = a.unit_price
+    half_lives = int(kernel.MAX_HALF_LIVES * params.velocity_half_life_days)
     busiest = max(int(np.diff(start).max()) for start in (a.demand_start, a.views_start, a.delta_start))
     return State(
         on_hand=a.opening_on_hand_units.copy(),
         on_order=np.zeros(n, dtype=np.int64),
         velocity=np.zeros(n),
-        velocity_day=np.full(n, -oldest, dtype=np.int32),
+        velocity_day=np.array([-oldest]),
         velocity_now=np.full(n, np.nan),
-        decay=np.array([0.5 ** (k / params.velocity_half_life_days) for k in range(oldest + n_days + 1)]),
+        growth=np.exp2(np.arange(max(2, min(oldest + n_days + 1, half_lives))) / params.velocity_half_life_days),
         conversion_views=a.prior_conversion_views.copy(),
         book=book,
         conversion_start=np.zeros(n),

@@ -7,8 +7,9 @@ Definitions, per SKU, on day d:
 
 - stock is valued at moving average cost: an arrival of q units at cost c moves the average to (n a + q c) / (n + q);
 - sales s = min(demand, on hand), revenue = s p, cost of goods sold = s a;
-- velocity: v_d = 2^{-1/H} v_{d-1} + (1 - 2^{-1/H}) x_d, with x_d the units sold or estimated lost; kept lazily as the value on the last
-  day with x_d > 0 and decayed by a table of powers;
+- velocity: v_d = 2^{-1/H} v_{d-1} + (1 - 2^{-1/H}) x_d, with x_d the units sold or estimated lost; kept as u = 2^{(d - e) / H} v_d, which
+  changes only on days with x_d > 0. The day e is that of all SKUs, so that a scan needs no date to compare velocities; it is moved before
+  the powers leave the range of floats;
 - a SKU that opens the day with nothing on hand (after arrivals) and is viewed lost an estimated views * conversion units, conversion =
   (units sold + prior units) / (views + prior views) over the days it opened with stock, up to and including d; the estimate moves the
   velocity, never revenue;
@@ -59,6 +60,9 @@ AVERAGE_COST, SKU_REVENUE, SKU_COGS, SKU_HOLDING, UNIT_PRICE, CONVERSION_UNITS, 
 
 NO_ORDER = -1
 
+#: Velocities are put in units of another day after so many half-lives; 2^1024 is no float.
+MAX_HALF_LIVES = 500
+
 #: Unsigned index of a SKU, offer, vendor or order; and that of an event, of which a tape may have more.
 Row, Event = np.uint32, np.uint64
 Index = int | np.uint32
@@ -81,10 +85,10 @@ class State(NamedTuple):
 
     on_hand: Int64Array
     on_order: Int64Array
-    velocity: FloatArray  # on velocity_day
-    velocity_day: Int32Array
+    velocity: FloatArray  # in units of velocity_day
+    velocity_day: Int64Array  # (1,)
     velocity_now: FloatArray  # buffer of velocity_now()
-    decay: FloatArray  # decay[k] = 2 ** (-k / half life)
+    growth: FloatArray  # growth[k] = 2 ** (k / half life)
     conversion_views: Int64Array
     book: FloatArray  # (sku, BOOK)
     conversion_start: FloatArray  # conversion_units where counting began
@@ -152,18 +156,27 @@ def start_run(tape: TapeArrays, state: State, law: Law) -> None:
         state.total_units[0] += state.on_hand[sku]
         state.total_value[0] += state.on_hand[sku] * state.book[sku, AVERAGE_COST]
         _scan_offers(tape.offer_start, state.offer_cost, state.best_offer, state.best_cost, Row(sku))
-    velocity, velocity_day, decay = state.velocity, state.velocity_day, state.decay
     for row in range(len(tape.prior_sales_sku)):
-        sku, day, units = tape.prior_sales_sku[row], -tape.prior_sales_age_days[row], float(tape.prior_sales_units[row])
-        _move_velocity(velocity, velocity_day, decay, law.velocity_gain, sku, day, units)
+        step = _velocity_step(state, law, -tape.prior_sales_age_days[row])  # may rescale what the next line reads
+        state.velocity[tape.prior_sales_sku[row]] += step * tape.prior_sales_units[row]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _move_velocity(
-    velocity: FloatArray, velocity_day: Int32Array, decay: FloatArray, velocity_gain: float, sku: Index, day: int, units: float
-) -> None:
-    velocity[sku] = velocity[sku] * decay[Row(day - velocity_day[sku])] + velocity_gain * units
-    velocity_day[sku] = day
+@njit(cache=True, nogil=True)
+def _rescale_velocities(state: State, day: int) -> None:
+    """Put all velocities in units of `day`."""
+    decay = state.growth[1] ** -float(day - state.velocity_day[0])
+    for sku in range(len(state.velocity)):
+        state.velocity[sku] *= decay
+    state.velocity_day[0] = day
+
+
+@njit(cache=True, nogil=True)
+def _velocity_step(state: State, law: Law, day: int) -> float:
+    """Return what a unit of `day` adds to a velocity as it is kept."""
+    if day - state.velocity_day[0] >= len(state.growth):
+        _rescale_velocities(state, day)
+    step: float = law.velocity_gain * state.growth[day - state.velocity_day[0]]
+    return step
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -249,7 +262,7 @@ def _sell(tape: TapeArrays, state: State, law: Law, day: int) -> None:
     demand, sales, short = np.int64(0), np.int64(0), np.int64(0)
     day_revenue, day_cogs, inventory = 0.0, 0.0, state.total_value[0]
     skus, units_wanted, on_hand, book = tape.demand_sku, tape.demand_units, state.on_hand, state.book
-    velocity, velocity_day, decay = state.velocity, state.velocity_day, state.decay
+    velocity, step = state.velocity, _velocity_step(state, law, day)
     served, noted = Row(0), state.noted
     for row in range(Event(tape.demand_start[day]), Event(tape.demand_start[day + 1])):
         sku, wanted = Row(skus[row]), np.int64(units_wanted[row])
@@ -269,7 +282,7 @@ def _sell(tape: TapeArrays, state: State, law: Law, day: int) -> None:
         book[sku, CONVERSION_UNITS] += sold
         book[sku, SKU_REVENUE] += revenue
         book[sku, SKU_COGS] += cogs
-        _move_velocity(velocity, velocity_day, decay, law.velocity_gain, sku, day, float(sold))
+        velocity[sku] += step * sold
         sales += sold
         day_revenue += revenue
         day_cogs += cogs
@@ -291,7 +304,7 @@ def _estimate_lost(tape: TapeArrays, state: State, law: Law, day: int) -> None:
     total, empty, noted = 0.0, Row(0), state.noted
     skus, seen = tape.views_sku, tape.views
     on_hand, conversion_views, book = state.on_hand, state.conversion_views, state.book
-    velocity, velocity_day, decay = state.velocity, state.velocity_day, state.decay
+    velocity, step = state.velocity, _velocity_step(state, law, day)
     for row in range(Event(tape.views_start[day]), Event(tape.views_start[day + 1])):
         sku = Row(skus[row])
         opens_empty = on_hand[sku] == 0
@@ -303,7 +316,7 @@ def _estimate_lost(tape: TapeArrays, state: State, law: Law, day: int) -> None:
         weight = conversion_views[sku] + law.prior_views
         if weight > 0:
             lost = views * ((book[sku, CONVERSION_UNITS] + law.prior_units) / weight)
-            _move_velocity(velocity, velocity_day, decay, law.velocity_gain, sku, day, lost)
+            velocity[sku] += step * lost
             total += lost
     state.day_money[day, LOST_ESTIMATE] = total
 
@@ -453,7 +466,14 @@ def finish_run(state: State, law: Law, n_days: int) -> None:
 @njit(cache=True, nogil=True)
 def velocity_now(state: State, day: int) -> FloatArray:
     """Return the velocity per SKU at the end of `day`, units per day, in a buffer that the next call fills again."""
-    out, velocity, velocity_day, decay = state.velocity_now, state.velocity, state.velocity_day, state.decay
+    out, velocity, decay = state.velocity_now, state.velocity, velocity_decay(state, day)
     for sku in range(len(out)):
-        out[sku] = velocity[sku] * decay[day - velocity_day[sku]]
+        out[sku] = velocity[sku] * decay
     return out
+
+
+@njit(cache=True, nogil=True)
+def velocity_decay(state: State, day: int) -> float:
+    """Return what a velocity as it is kept is multiplied by to be that at the end of `day`."""
+    decay: float = 1.0 / state.growth[day - state.velocity_day[0]]
+    return decay

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from invpipe.arena.kernel import State, velocity_now
+from invpipe.arena.kernel import State, velocity_decay, velocity_now
 from invpipe.arena.params import BacktestParams
 from invpipe.arena.tape import Tape
 
@@ -63,11 +63,10 @@ class OfferTerms(NamedTuple):
 
 
 class LazyVelocity(NamedTuple):
-    """The velocity as it is kept: `velocity` on `velocity_day`; on `day` it is velocity * decay[day - velocity_day]."""
+    """The velocity as it is kept, per SKU; today it is velocity * decay."""
 
     velocity: FloatArray
-    velocity_day: npt.NDArray[np.int32]
-    decay: FloatArray
+    decay: float
 
 
 class VendorTerms(NamedTuple):
@@ -189,8 +188,7 @@ class ShopView:
     @property
     def lazy_velocity(self) -> LazyVelocity:
         """The velocity without its decay to today, for kernels that need few SKUs' of it."""
-        state = self._state
-        return LazyVelocity(read_only(state.velocity), read_only(state.velocity_day), read_only(state.decay))
+        return LazyVelocity(read_only(self._state.velocity), float(velocity_decay(self._state, self.day_index)))
 
 
 class Policy(Protocol):

@@ -122,19 +122,19 @@ def _thin_out(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _first_look(shelf: Shelf, lazy: LazyVelocity, prior: Prior, longest_days: int, greedy: bool) -> IntArray:
-    """Return the SKUs that may be candidates, judged by what lies in rows of memory and is not decayed; never too few.
+    """Return the SKUs that may be candidates, judged by what lies in rows of memory; never too few.
 
-    Decay only lowers the velocity and no window is longer, so no mean is above this one. A pass that only compares, which the compiler
+    No window is longer, so no mean is above this one. A pass that only compares, which the compiler
     turns into vector instructions, then one that collects, both without a branch on the data: at 170,000 SKUs wrong guesses would cost
     more than the arithmetic. It reads as few columns as it can, because their bytes are what it waits for: "greedy" asks of the need alone,
     and the price is left to the second look at the few that remain.
     """
-    velocity, n, count = lazy.velocity, len(lazy.velocity), Row(0)
+    velocity, decay, n, count = lazy.velocity, lazy.decay, len(lazy.velocity), Row(0)
     maybe, rows = np.empty(n, np.uint8), np.empty(n, np.int64)
     if greedy:
         on_hand, on_order = shelf.on_hand, shelf.on_order
         for sku in range(n):
-            maybe[sku] = law_of_velocity(velocity[sku], longest_days, prior)[0] + 0.5 >= on_hand[sku] + on_order[sku] + 1
+            maybe[sku] = law_of_velocity(velocity[sku] * decay, longest_days, prior)[0] + 0.5 >= on_hand[sku] + on_order[sku] + 1
     else:
         price, cost = shelf.unit_price, shelf.unit_cost
         for sku in range(n):  # without an offer the cost is inf
@@ -150,7 +150,6 @@ def _scan(
     shelf: Shelf,
     lazy: LazyVelocity,
     prior: Prior,
-    day: int,
     review_days: int,
     holding_frac: float,
     leftover_frac: float,
@@ -166,10 +165,9 @@ def _scan(
     count, mean, size = Row(0), np.empty(len(rows)), np.empty(len(rows))
     on_hand, on_order, unit_price, unit_cost = shelf.on_hand, shelf.on_order, shelf.unit_price, shelf.unit_cost
     lead_days, offer_vendor, offer_index = shelf.lead_days, shelf.offer_vendor, shelf.offer_index
-    kept_velocity, velocity_day, decay = lazy.velocity, lazy.velocity_day, lazy.decay
     for place in range(len(rows)):
         sku = Row(rows[place])
-        velocity, offer = kept_velocity[sku] * decay[Row(day - velocity_day[sku])], offer_index[sku]
+        velocity, offer = lazy.velocity[sku] * lazy.decay, offer_index[sku]
         days = lead_days[Row(offer_vendor[Row(max(offer, 0))])] + review_days
         m, r = law_of_velocity(velocity, days, prior)
         position, price, cost = on_hand[sku] + on_order[sku], unit_price[sku], unit_cost[sku]
@@ -197,7 +195,6 @@ def scan(view: ShopView, prior: Prior, leftover_value_frac: float, *, greedy: bo
         shelf_of(view),
         view.lazy_velocity,
         prior,
-        view.day_index,
         view.review_period_days,
         view.holding_cost_frac_per_day,
         leftover_value_frac,

@@ -37,7 +37,6 @@ def _levels(
     shelf: Shelf,
     lazy: LazyVelocity,
     lead_time_days_sd: FloatArray,
-    day: int,
     review_days: int,
     exposure_days: float,
     safety_factor: float,
@@ -50,7 +49,7 @@ def _levels(
         v = lazy.velocity[sku]
         if v <= 0.0 or not shelf.unit_cost[sku] < shelf.unit_price[sku]:  # without an offer the cost is inf
             continue
-        v *= lazy.decay[day - lazy.velocity_day[sku]]
+        v *= lazy.decay
         vendor = shelf.offer_vendor[shelf.offer_index[sku]]
         window = shelf.lead_days[vendor] + review_days
         spread = np.sqrt(v * window * (1.0 + window / exposure_days) + (v * lead_time_days_sd[vendor]) ** 2)
@@ -124,7 +123,6 @@ class SsPolicy:
             shelf_of(view),
             view.lazy_velocity,
             view.vendor_terms.lead_time_days_sd,
-            view.day_index,
             view.review_period_days,
             ewma_exposure_days(view.velocity_half_life_days),
             self.safety_factor,

@@ -26,8 +26,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 KERNEL = Path(kernel.__file__)
 #: What a day runs through, in the order of the day.
 DAY_LOOP = (
-    "advance", "_apply_deltas", "_scan_offers", "_receive", "_charge_holding", "_sell", "_move_velocity", "_estimate_lost",
-    "capital_available", "close_day", "lines_are_allowed", "place", "_await_arrival", "velocity_now",
+    "advance", "_apply_deltas", "_scan_offers", "_receive", "_charge_holding", "_sell", "_velocity_step", "_estimate_lost",
+    "capital_available", "close_day", "lines_are_allowed", "place", "_await_arrival", "velocity_now", "velocity_decay",
 )  # fmt: skip
 #: Calls that make arrays or Python objects.
 ALLOCATING = {
@@ -91,7 +91,7 @@ def test_day_loop_is_complete():
     """Prevents a new step of the day from escaping these tests: whatever `advance` and the rest call is listed."""
     known, own = set(DAY_LOOP), functions()
     reached = set().union(*(called(own[name]) for name in DAY_LOOP)) & set(own)
-    assert reached - {"_start_counting"} <= known  # that one runs once, when the warm-up ends
+    assert reached - {"_start_counting", "_rescale_velocities"} <= known  # when the warm-up ends, and after hundreds of half-lives
 
 
 def test_a_day_leaves_every_array_where_it_was():
@@ -196,23 +196,52 @@ def test_velocity_decays_lazily(seed):
     daily = 0.5 ** (1.0 / 7.0)
 
     def check(view, state, arrays):
-        now = kernel.velocity_now(state, view.day_index).copy()
+        day, now = view.day_index, kernel.velocity_now(state, view.day_index).copy()
         if last:
-            still = state.velocity_day != view.day_index
+            still = np.ones(len(now), dtype=bool)
+            for start, skus in ((arrays.demand_start, arrays.demand_sku), (arrays.views_start, arrays.views_sku)):
+                still[skus[start[day] : start[day + 1]]] = False
             assert (state.velocity[still] == last["stored"][still]).all()
-            assert (state.velocity_day[still] == last["day"][still]).all()
             np.testing.assert_allclose(now[still], last["now"][still] * daily, rtol=1e-12)
-        last.update(stored=state.velocity.copy(), day=state.velocity_day.copy(), now=now)
+        last.update(stored=state.velocity.copy(), now=now)
 
     watch(seed, check)
 
 
 def test_only_events_write_the_velocity():
-    """Prevents a second place that decays velocities: one function writes them, and only sales, views and the start call it."""
-    own = functions()
-    targets = {name: {ast.unparse(t) for n in ast.walk(node) if isinstance(n, ast.Assign) for t in n.targets} for name, node in own.items()}
-    assert [name for name, written in targets.items() if "velocity[sku]" in written] == ["_move_velocity"]
-    assert {name for name, node in own.items() if "_move_velocity" in called(node)} == {"_sell", "_estimate_lost", "start_run"}
+    """Prevents a second place that decays velocities: sales, views and the start add to them, and all are rescaled once in many years."""
+    writers = {
+        name
+        for name, node in functions().items()
+        for n in ast.walk(node)
+        if isinstance(n, ast.AugAssign | ast.Assign)
+        for target in (n.targets if isinstance(n, ast.Assign) else [n.target])
+        if ast.unparse(target).startswith(("velocity[", "state.velocity["))
+    }
+    assert writers == {"_sell", "_estimate_lost", "start_run", "_rescale_velocities"}
+    assert [name for name, node in functions().items() if "_rescale_velocities" in called(node)] == ["_velocity_step"]
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(SEEDS)
+def test_rescaled_velocities_are_the_same(seed):
+    """Prevents a velocity that jumps, or leaves the range of floats, when it is put in units of another day."""
+    tape, seen = random_tape(seed, 6, 3, 25), []
+    for half_lives in (kernel.MAX_HALF_LIVES, 1):
+        velocities: list[np.ndarray] = []
+        seen.append(velocities)
+
+        class Reader(Watcher):
+            def decide(self, view, velocities=velocities):
+                velocities.append(view.velocity.copy())
+                return super().decide(view)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernel, "MAX_HALF_LIVES", half_lives)
+            params = BacktestParams(40.0, review_period_days=1, velocity_half_life_days=3.0)
+            run_backtest(tape, Reader(OrderNothing(), lambda *_: None), params)
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-12)
+    assert np.max(seen[0]) > 0.0
 
 
 # 6 ------------------------------------------------------------------------------------------------------------------------------------
