@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -100,17 +99,11 @@ def run_demo(home: Path, skus: int | None) -> int:
 
 
 def open_ui(home: Path, host: str, port: int) -> int:
-    """Serve the Dagster UI with its daemon on the home until interrupted."""
-    from invpipe.defs.run import prepare_home
-
+    """Serve the Dagster UI with its daemon on the home until it is interrupted or terminated."""
     Settings.load(home)  # refuse bad settings before a server starts
-    prepare_home(home)
-    print(f"Dagster UI on http://{host}:{port}, state in {home}; stop with Ctrl-C", flush=True)
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "invpipe.definitions", "--host", host, "--port", str(port)]
-    try:
-        return subprocess.call(command)  # noqa: S603 - the arguments are ours
-    except KeyboardInterrupt:
-        return 0
+    from invpipe.defs.serve import serve_ui  # heavy imports after the quick checks
+
+    return serve_ui(home, host, port, say=lambda line: print(line, flush=True))
 
 
 def print_graph(home: Path) -> int:

@@ -13,7 +13,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from invpipe.defs.build import build_definitions
 from invpipe.defs.operations import plan_state
 from invpipe.defs.partitions import Partitions
-from invpipe.defs.retention import check_storage, dagster_home_of
+from invpipe.defs.storage import check_storage, dagster_home_of
 from invpipe.doctor import Finding, State, check_alerts, check_databases, check_disk, check_python, check_settings
 from invpipe.settings import Settings
 

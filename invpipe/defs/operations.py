@@ -177,11 +177,11 @@ def late_data_sensor(partitions: Partitions, settings: Settings) -> dg.SensorDef
 
 def comparison_sensor(partitions: Partitions, settings: Settings) -> dg.SensorDefinition:
     """Return the sensor that compares the backtests of a window as soon as a newer set of them is complete."""
+    specs = arena_specs(partitions)  # once, not at every tick
 
     @dg.sensor(job_name="compare", minimum_interval_seconds=TICK_SECONDS, default_status=dg.DefaultSensorStatus.STOPPED)
     def compare_complete_windows(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         """Compare windows whose variants were all replayed; an incomplete one keeps the comparison of its last complete set."""
-        specs = arena_specs(partitions)
         requests, waiting = [], []
         for window in partitions.window.get_partition_keys():
             if missing := open_replays(specs["backtest"], window, settings):

@@ -10,7 +10,6 @@ holds the newest record of an artifact that stays or of a check: the UI never sh
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.instance.config import dagster_instance_config
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
@@ -30,27 +28,12 @@ from invpipe.defs.jobs import MODEL
 from invpipe.defs.operations import open_run
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.provenance import ArtifactId, ArtifactStore, name_of
-from invpipe.doctor import Finding, check_postgres
+from invpipe.defs.storage import dagster_home_of, require_storage
 from invpipe.errors import SettingsError, StorageError
 from invpipe.settings import Settings
 
 #: Ids of events asked for at a time; SQLite takes no more than 999 values in a statement of older versions.
 IDS_PER_QUERY = 500
-
-
-def dagster_home_of(home: Path) -> Path:
-    """Return the directory of the Dagster instance: DAGSTER_HOME, else the one the commands make in the home."""
-    return Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
-
-
-def check_storage(dagster_home: Path) -> Finding | None:
-    """Return whether the Postgres that dagster.yaml names answers; None where runs and events lie in files."""
-    storage = dagster_instance_config(str(dagster_home))[0].get("storage", {})
-    address = storage.get("postgres", {}).get("postgres_url")
-    if isinstance(address, dict):
-        name = address["env"]
-        return check_postgres(os.environ.get(name), f"the environment variable {name}")
-    return check_postgres(address, f"postgres_url of {dagster_home / 'dagster.yaml'}") if address else None
 
 
 @contextmanager
@@ -68,10 +51,7 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     if not (directory / "dagster.yaml").is_file():
         msg = f"{directory} holds no dagster.yaml; nothing has run here, or DAGSTER_HOME names another directory"
         raise SettingsError(msg)
-    storage = check_storage(directory)
-    if storage is not None and storage.state == "broken":
-        msg = f"{storage.text}; {storage.cure}"
-        raise StorageError(msg)
+    require_storage(directory)
     with dg.DagsterInstance.from_config(str(directory)) as instance:
         yield instance
 

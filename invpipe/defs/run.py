@@ -23,6 +23,7 @@ import invpipe
 from invpipe.defs.jobs import range_tags
 from invpipe.defs.launcher import HOST_TAG
 from invpipe.defs.provenance import name_of, stale_assets
+from invpipe.defs.storage import require_storage
 from invpipe.errors import ProvenanceError, SettingsError
 from invpipe.settings import Settings
 
@@ -38,6 +39,8 @@ def prepare_home(home: Path) -> Path:
     ------
     SettingsError
         Where the package was installed without its dagster.yaml.
+    StorageError
+        Where the Postgres that dagster.yaml names does not answer.
     """
     package = Path(invpipe.__file__).parent
     found = [path for path in (package / "dagster.yaml", package.parent / "dagster.yaml") if path.is_file()]
@@ -50,6 +53,7 @@ def prepare_home(home: Path) -> Path:
         shutil.copyfile(found[0], dagster_home / "dagster.yaml")
     os.environ["INVPIPE_HOME"] = str(home.absolute())
     os.environ["DAGSTER_HOME"] = str(dagster_home)
+    require_storage(dagster_home)
     _make_storage(dagster_home)
     return dagster_home
 

@@ -1,6 +1,5 @@
 """The files of invpipe/examples/deploy: what reads them takes them, and they fit one another."""
 
-import configparser
 import os
 import re
 import shutil
@@ -16,17 +15,11 @@ import invpipe
 from invpipe import cli
 from invpipe.defs.build import build_definitions
 from invpipe.defs.run import prepare_home
+from invpipe.errors import StorageError
 from invpipe.settings import Settings, find_home, write_settings
-from invpipe_tests.deployment import DEPLOY, environment
+from invpipe_tests.deployment import DEPLOY, environment, unit
 
 UNITS = sorted(path.name for path in (*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")))
-
-
-def unit(name: str) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None, strict=True)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read_string((DEPLOY / name).read_text())
-    return parser
 
 
 def test_dagster_takes_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,11 +49,13 @@ def test_commands_keep_the_operators_storage(tmp_path: Path, monkeypatch: pytest
     """Prevents `invpipe ui`, called once on a deployment, from sending its next runs to SQLite; a copy of an older version is renewed."""
     for name in ("INVPIPE_HOME", "DAGSTER_HOME"):
         monkeypatch.setenv(name, "")
+    monkeypatch.delenv("DAGSTER_POSTGRES_URL", raising=False)
     ours = (Path(invpipe.__file__).parents[1] / "dagster.yaml").read_text()
     file = prepare_home(tmp_path) / "dagster.yaml"
     for operators in (DEPLOY / "dagster.yaml", DEPLOY.parent / "celery" / "dagster.yaml"):
         shutil.copyfile(operators, file)
-        prepare_home(tmp_path)
+        with pytest.raises(StorageError, match="the environment variable DAGSTER_POSTGRES_URL is not set"):
+            prepare_home(tmp_path)
         assert file.read_text() == operators.read_text()
     file.write_text("telemetry: {enabled: true}\n")
     prepare_home(tmp_path)

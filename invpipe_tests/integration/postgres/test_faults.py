@@ -134,6 +134,26 @@ def test_doctor_says_that_the_server_is_down(
     assert deployment.secret_is_in(said.out, said.err, refused, caplog.text, json.dumps(well)) == []
 
 
+def test_commands_say_that_the_server_is_down(
+    deployment: Deployment, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Prevents a traceback of a hundred lines, after many seconds, where one line says what to start."""
+    server, home = deployment.server, str(deployment.home.path)
+    server.kill()
+    before = sorted(deployment.home.path.rglob("*"))
+    for command in ("ui", "demo", "backtest"):
+        assert cli.main([command, "--home", home]) == 1
+        said = capfd.readouterr()
+        assert said.err.startswith(f"invpipe: StorageError: Postgres at 127.0.0.1:{server.port}, database dagster, user dagster: ")
+        assert said.err.endswith(
+            "Connection refused; start it, or correct host and port in the environment variable DAGSTER_POSTGRES_URL; "
+            "artifacts are safe, runs that were open are ended in the UI\n"
+        )
+        assert (said.err.count("\n"), said.out) == (1, "")
+        assert deployment.secret_is_in(said.err, caplog.text) == []
+    assert sorted(deployment.home.path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("change", "text", "cure"),
     [

@@ -113,32 +113,36 @@ def test_home_is_named_by_the_call_then_the_environment(monkeypatch: pytest.Monk
 
 def test_ui_serves_the_same_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Prevents a UI on other state than the command's; the server itself is not started here."""
+    import invpipe.defs.serve
+
     called = []
 
-    def call(command: list[str]) -> int:
+    def run(command: list[str], _: object) -> int:
         called.append((command, os.environ["INVPIPE_HOME"], os.environ["DAGSTER_HOME"]))
         return 3
 
-    monkeypatch.setattr(subprocess, "call", call)
+    monkeypatch.setattr(invpipe.defs.serve, "run_group", run)
     home = tmp_path / "home"
     assert cli.main(["ui", "--home", str(home), "--port", "3456"]) == 3
     ((command, named, dagster_home),) = called
-    assert command[:6] == [sys.executable, "-m", "dagster", "dev", "-m", "invpipe.definitions"]
-    assert command[-2:] == ["--port", "3456"]
+    assert command[0] == sys.executable
+    assert command[-8:] == ["dagster", "dev", "-m", "invpipe.definitions", "--host", "127.0.0.1", "--port", "3456"]
     assert (named, dagster_home) == (str(home), str(home / "dagster"))
     assert (home / "dagster" / "dagster.yaml").is_file()
     assert "http://127.0.0.1:3456" in capsys.readouterr().out
 
 
-def test_ui_ends_quietly_on_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Prevents a traceback as the last thing an operator sees."""
-
-    def interrupted(_: list[str]) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(subprocess, "call", interrupted)
-    assert cli.main(["ui", "--home", str(tmp_path)]) == 0
-    assert "Traceback" not in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "70000"], "port 70000 of 127.0.0.1 cannot be had: bind(): port must be 0-65535"),
+        (["--host", "192.0.2.1"], "port 3000 of 192.0.2.1 cannot be had: Cannot assign requested address"),
+    ],
+)
+def test_ui_says_which_port_cannot_be_had(options: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Prevents a traceback of a web server for a port that does not exist, or a host that is not this machine."""
+    assert cli.main(["ui", "--home", str(tmp_path), *options]) == 1
+    assert said in errors_of(capsys)
 
 
 def test_bench_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
