@@ -1,7 +1,7 @@
 """Daily quantile boosters: one LightGBM booster per quantile of the units wanted on one day.
 
 Cells are single orderable days; the origin of a training cell lies a random number of days before it, 1 .. horizon, so that one booster
-serves the whole horizon and sees only what is known at the origin. Cells without a sale are sampled and weighted. Quantiles of one
+serves the whole horizon and sees only what is known at the origin. Cells are sampled and weighted. Quantiles of one
 cell are sorted, which repairs crossing and never worsens the pinball loss (Chernozhukov, Fernandez-Val, Galichon 2010), cut at 0, and
 rounded: units are whole, and between two whole numbers the loss of any law of them is linear. Rounding took 1 % off the loss at .9 on
 Complete Journey and 2 % on Online Retail.
@@ -24,6 +24,9 @@ from invpipe.features import FEATURES, FeatureStore
 from invpipe.forecast.booster import save_booster, train_booster
 from invpipe.forecast.params import ForecastParams
 from invpipe.grid import sample_cells
+
+#: Share of the features each tree may use: against all of them the loss at .9 is 1 % lower on Complete Journey, 1 % higher on Online Retail.
+FEATURE_FRAC = 0.8
 
 IndexArray = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
@@ -52,17 +55,20 @@ class DailyModel:
             Where no orderable cell lies after the first `min_history_days`.
         """
         first = params.min_history_days + 1
-        cells = sample_cells(store.history.arrays, first_day=first, max_zero_cells=params.max_zero_cells, seed=params.seed)
+        most = {"max_sale_cells": params.max_sale_cells, "max_zero_cells": params.max_zero_cells}
+        cells = sample_cells(store.history.arrays, first_day=first, **most, seed=params.seed)
         rng = np.random.default_rng(params.seed)
         longest = np.minimum(params.daily_horizon_days, cells.day - params.min_history_days)
         ahead = rng.integers(1, longest, endpoint=True)
         matrix = _inputs(store, cells.sku, cells.day - ahead, ahead, with_sku=params.sku_as_category)
         names = (*FEATURES, "days_ahead", "sku") if params.sku_as_category else (*FEATURES, "days_ahead")
         taus = tuple(sorted(params.daily_taus))
-        boosters = tuple(
-            train_booster({"objective": "quantile", "alpha": tau}, matrix, names, cells.units, params, weight=cells.weight) for tau in taus
-        )
-        return cls(taus, boosters)
+
+        def train(tau: float) -> lgb.Booster:
+            objective = {"objective": "quantile", "alpha": tau, "feature_fraction": FEATURE_FRAC}
+            return train_booster(objective, matrix, names, cells.units, params, weight=cells.weight)
+
+        return cls(taus, tuple(map(train, taus)))
 
     @property
     def with_sku(self) -> bool:

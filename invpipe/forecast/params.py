@@ -29,8 +29,9 @@ class ForecastParams(BaseModel):
         Share of the features each tree of the window model may use, 0-1.
     rounds, learning_rate, leaves, min_leaf_cells
         Boosting rounds, shrinkage, leaves per tree, least cells per leaf.
-    max_window_cells, max_zero_cells
-        Caps on the training cells of the window model and on the zero cells of the daily boosters; more are sampled, with weights.
+    max_window_cells, max_sale_cells, max_zero_cells
+        Caps on the training cells of the window model, and on the cells of the daily boosters with and without a sale; more are sampled,
+        with weights.
     daily_horizon_days
         Horizon of the daily quantiles.
     daily_taus
@@ -58,6 +59,7 @@ class ForecastParams(BaseModel):
     leaves: Annotated[int, Field(ge=2)] = 31
     min_leaf_cells: Annotated[int, Field(ge=1)] = 100
     max_window_cells: Annotated[int, Field(ge=1000)] = 2_000_000
+    max_sale_cells: Annotated[int, Field(ge=1000)] = 200_000
     max_zero_cells: Annotated[int, Field(ge=1000)] = 300_000
     daily_horizon_days: Days = 60
     daily_taus: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)

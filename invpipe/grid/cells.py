@@ -36,8 +36,8 @@ def training_grid(history: ShopHistory) -> pl.DataFrame:
     return cells.join(sold, on=["sku", "day"], how="left", maintain_order="left").with_columns(pl.col("sales_units").fill_null(0))
 
 
-def sample_cells(arrays: HistoryArrays, *, first_day: int, max_zero_cells: int, seed: int) -> Cells:
-    """Return all cells with a sale and a sample of those without, weighted so that the sample stands for the grid.
+def sample_cells(arrays: HistoryArrays, *, first_day: int, max_sale_cells: int, max_zero_cells: int, seed: int) -> Cells:
+    """Return a sample of the cells with a sale and one of those without, weighted so that they stand for the grid.
 
     A cell without a sale is drawn with a probability proportional to the SKU's share of days with a sale (half a day added), and weighs
     the inverse: a quantile of daily demand is decided by the empty days of SKUs that sell, not by those of the many that never do. On
@@ -49,6 +49,8 @@ def sample_cells(arrays: HistoryArrays, *, first_day: int, max_zero_cells: int, 
         Events of the shop, cut at the cutoff.
     first_day
         Day index from which cells are taken.
+    max_sale_cells
+        So many cells with a sale at most; all of them where there are fewer.
     max_zero_cells
         About so many cells without a sale at most; all of them where there are fewer.
     seed
@@ -83,11 +85,15 @@ def sample_cells(arrays: HistoryArrays, *, first_day: int, max_zero_cells: int, 
     zero_sku, zero_day = span_sku[span], start[span] + within
     zero = ~np.isin(zero_sku * n_days + zero_day, sale_sku * n_days + sale_day)
     zero_sku, zero_day, weight = zero_sku[zero], zero_day[zero], weight[zero]
+    n_sales = len(sale_sku)
+    if n_sales > max_sale_cells:
+        chosen = np.sort(np.random.default_rng(seed).choice(n_sales, size=max_sale_cells, replace=False))
+        sale_sku, sale_day, units = sale_sku[chosen], sale_day[chosen], units[chosen]
     return Cells(
         sku=np.concatenate([sale_sku, zero_sku]),
         day=np.concatenate([sale_day, zero_day]),
         units=np.concatenate([units, np.zeros(len(zero_sku))]),
-        weight=np.concatenate([np.ones(len(sale_sku)), weight]),
+        weight=np.concatenate([np.full(len(sale_sku), n_sales / max(len(sale_sku), 1)), weight]),
     )
 
 

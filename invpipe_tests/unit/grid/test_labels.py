@@ -73,9 +73,21 @@ def test_training_grid_has_no_censored_cell_and_every_orderable_one(seed: int) -
     assert len(training_grid(h)) == len(wanted)
 
 
-def draw(h: ShopHistory, *, most: int, first_day: int = 0, seed: int = 0) -> Cells:
+def draw(h: ShopHistory, *, most: int, most_sales: int = 10_000, first_day: int = 0, seed: int = 0) -> Cells:
     """Sampled cells of a history."""
-    return sample_cells(h.arrays, first_day=first_day, max_zero_cells=most, seed=seed)
+    return sample_cells(h.arrays, first_day=first_day, max_sale_cells=most_sales, max_zero_cells=most, seed=seed)
+
+
+def test_capped_sales_stand_for_all_sales() -> None:
+    """Prevents a shop with many sales from being trained on as if it had few, or on cells drawn twice."""
+    h = history(random_shop(7, n_sku=6))
+    everything, cells = draw(h, most=60), draw(h, most=60, most_sales=10)
+    sold = cells.units > 0
+    drawn, known = (set(zip(c.sku.tolist(), c.day.tolist(), c.units.tolist(), strict=True)) for c in (cells, everything))
+    assert drawn < known
+    assert sold.sum() == 10
+    assert cells.weight[sold].sum() == pytest.approx((everything.units > 0).sum())
+    np.testing.assert_array_equal(cells.weight[~sold], everything.weight[everything.units == 0])
 
 
 @settings(max_examples=20)

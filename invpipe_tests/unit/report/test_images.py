@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 
 import polars as pl
 import pytest
+import vl_convert
 
-from invpipe.report import charts, forecast_charts
-from invpipe.report.images import PNG_BYTES, png_markdown, svg
+from invpipe.report import charts, forecast_charts, images
+from invpipe.report.images import PNG_BYTES, indexed, packed, png_markdown, svg
 from invpipe_tests.unit.report.examples import HOSTILE, ablation, class_scores, days, families, fan, plan_lines, sales, scores
 
 LINES, SUMMARY = plan_lines()
@@ -49,6 +50,9 @@ def test_chart_is_drawn_with_marks_and_without_links(name: str, monkeypatch: pyt
     assert drawn == svg(CHARTS[name](), f"label {HOSTILE}", name)
     assert "<script" not in drawn
     assert not re.findall(r'(?:href|src)="', drawn)
+    width = re.match(r'<svg [^>]*width="([\d.]+)"', drawn)
+    assert width is not None
+    assert float(width[1]) <= charts.PHONE_WIDTH  # so that no phone shrinks it
     assert len(texts(drawn)) > 3
     assert not [text for text in texts(drawn) if "NaN" in text or "undefined" in text]
     ids = re.findall(r'id="([^"]+)"', drawn)
@@ -56,25 +60,80 @@ def test_chart_is_drawn_with_marks_and_without_links(name: str, monkeypatch: pyt
     assert set(re.findall(r"url\(#([^)]+)\)", drawn)) <= set(ids)
 
 
-def test_png_is_an_image_within_its_size() -> None:
-    """Prevents metadata that swells the run storage, and damage by packing it anew."""
-    written = png_markdown(CHARTS["days"](), "days [of] a run")
-    assert written.startswith("![days  of  a run](data:image/png;base64,")
-    image = base64.b64decode(written.split(",", 1)[1].rstrip(")"))
-    assert len(image) < PNG_BYTES
-    width, height = struct.unpack(">II", image[16:24])
-    assert width > 600  # readable: not the smallest scale
-    at, kinds, pixels = 8, [], b""
+def chunks(image: bytes) -> list[tuple[bytes, bytes]]:
+    found, at = [], 8
     while at < len(image):
         (length,) = struct.unpack_from(">I", image, at)
         chunk = image[at + 4 : at + 8 + length]
         assert struct.unpack_from(">I", image, at + 8 + length) == (zlib.crc32(chunk),)
-        kinds.append(chunk[:4])
-        pixels += chunk[4:] if chunk[:4] == b"IDAT" else b""
+        found.append((chunk[:4], chunk[4:]))
         at += 12 + length
-    assert kinds[0] == b"IHDR"
-    assert kinds[-2:] == [b"IDAT", b"IEND"]
-    assert len(zlib.decompress(pixels)) == height * (1 + 4 * width)
+    return found
+
+
+def pixels(image: bytes) -> list[tuple[int, ...]]:
+    """Return red, green and blue of each pixel by the definition of PNG, for the filters None and Sub."""
+    parts = dict(chunks(image))
+    width, height, _, kind = struct.unpack(">IIBB", parts[b"IHDR"][:10])
+    data, palette, found = zlib.decompress(parts[b"IDAT"]), parts.get(b"PLTE", b""), []
+    size = {3: 1, 6: 4}[kind]
+    assert len(data) == height * (1 + size * width)
+    for top in range(0, len(data), 1 + size * width):
+        left = (0,) * size
+        for at in range(top + 1, top + 1 + size * width, size):
+            here = tuple(data[at : at + size])
+            left = tuple((a + b) % 256 for a, b in zip(here, left, strict=True)) if data[top] else here
+            found.append(left[:3] if kind == 6 else tuple(palette[3 * left[0] : 3 * left[0] + 3]))
+    return found
+
+
+def rgba(width: int, values: bytes, line_filter: int = 1) -> bytes:
+    """Return a PNG as the converter writes it: lines of 4 bytes per pixel, each less that of the pixel to the left."""
+    lines = [values[k : k + 4 * width] for k in range(0, len(values), 4 * width)]
+    data = b"".join(bytes([line_filter, *line[:4], *((b - a) % 256 for a, b in zip(line, line[4:], strict=False))]) for line in lines)
+    header = struct.pack(">IIBBBBB", width, len(lines), 8, 6, 0, 0, 0)
+    return images._png((b"IHDR", header), (b"IDAT", zlib.compress(data)))
+
+
+def test_png_is_an_image_within_its_size() -> None:
+    """Prevents metadata that swell the run storage and the pages of the UI, and damage by packing it anew."""
+    written = png_markdown(CHARTS["days"](), "days [of] a run")
+    assert written == png_markdown(CHARTS["days"](), "days [of] a run")
+    assert written.startswith("![days  of  a run](data:image/png;base64,")
+    image = base64.b64decode(written.split(",", 1)[1].rstrip(")"))
+    assert len(image) < PNG_BYTES
+    width, height = struct.unpack(">II", image[16:24])
+    assert width > 450  # readable: the largest scale, letters of 18 pixels
+    assert [kind for kind, _ in chunks(image)] == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
+    assert len(pixels(image)) == width * height
+
+
+@pytest.mark.parametrize("name", ["fan", "share"])
+def test_palette_keeps_every_pixel(name: str) -> None:
+    """Prevents a picture that is small because a series has lost its colour, and a converter whose pictures fit no palette any more."""
+    drawn = vl_convert.vegalite_to_png(CHARTS[name]().to_dict(), config=images._config("#1b1f24", "white"), allowed_base_urls=[])
+    small = indexed(drawn)
+    assert len(small) < len(packed(drawn)) / 1.5
+    assert pixels(small) == pixels(drawn)
+
+
+def test_many_colours_are_rounded_to_a_palette() -> None:
+    """Prevents an index that does not fit its byte, white that turns grey, and a colour far from what was drawn."""
+    shades = [(red, green, blue, 255) for red in range(0, 256, 15) for green in range(0, 256, 15) for blue in range(0, 256, 15)]
+    drawn = rgba(len(shades) // 18, bytes(value for shade in shades for value in shade))
+    small = indexed(drawn)
+    before, after = pixels(drawn), pixels(small)
+    assert len(set(before)) == 18**3 == 5832
+    assert len(set(after)) == 6**3
+    assert max(abs(a - b) for old, new in zip(before, after, strict=True) for a, b in zip(old, new, strict=True)) <= 25
+    assert (after[0], after[-1]) == ((0, 0, 0), (255, 255, 255))
+
+
+def test_lines_of_another_filter_are_left_alone() -> None:
+    """Prevents a garbled picture with a converter that writes its lines in another way."""
+    drawn = rgba(3, bytes(range(12, 48)), line_filter=4)
+    assert indexed(drawn) == packed(drawn)
+    assert dict(chunks(packed(drawn)))[b"IHDR"] == dict(chunks(drawn))[b"IHDR"]
 
 
 def test_long_runs_are_thinned_to_their_last_day() -> None:
@@ -114,7 +173,7 @@ def test_bracket_says_where_it_fails() -> None:
 
 
 def titles(chart: Any) -> list[str]:
-    return [panel["title"] for panel in chart.to_dict()["concat"]]
+    return [panel["title"]["text"] for panel in chart.to_dict()["concat"]]
 
 
 def test_classes_of_few_cells_have_no_panel() -> None:
