@@ -10,7 +10,8 @@ Units: *units* are pieces of a SKU, *money* is in the shop's currency, *_frac* a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -20,6 +21,29 @@ from invpipe.forecast.classes import PERCENTS, PIT_BINS
 
 #: Key of an asset's metadata in which Dagster looks for the lineage of columns.
 LINEAGE_KEY = "dagster/column_lineage"
+#: Key of the metadata of an asset or event in which Dagster looks for columns and types.
+SCHEMA_KEY = "dagster/column_schema"
+#: Columns and types of tables with an event per day that people look at: the UI's page of plots asks for 120 events with all they hold,
+#: and a browser needs longer for the columns of those than for all else.
+TYPES = {
+    "order_plan": {
+        "sku": "String",
+        "vendor": "String",
+        "order_units": "Int64",
+        "unit_cost": "Float64",
+        "order_value": "Float64",
+        "position_units": "Int64",
+        "position_after_units": "Int64",
+        "demand_mean_units": "Float64",
+        "demand_q50_units": "Int64",
+        "demand_q90_units": "Int64",
+        "sell_probability_last_unit": "Float64",
+        "marginal_value_last_unit": "Float64",
+        "value_per_capital": "Float64",
+        "capital_price": "Float64",
+        "reason": "String",
+    }
+}
 #: Columns that mean the same in every table that has them.
 SHARED = {
     "sku": "Number of the article in the shop's catalogue",
@@ -410,13 +434,21 @@ LINEAGE: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+def table_schema(asset: str, types: Mapping[str, str]) -> dg.TableSchema:
+    """Return columns and their types with what the columns of the asset mean."""
+    return dg.TableSchema([dg.TableColumn(name, dtype, description_of(asset, name)) for name, dtype in types.items()])
+
+
 def with_lineage(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
-    """Return the assets, those of `LINEAGE` with it: once in the definition, not again in the event of every partition."""
+    """Return the assets, those of `LINEAGE` with it and with their `TYPES`: once in the definition, not in the event of every partition."""
 
     def traced(spec: dg.AssetSpec) -> dg.AssetSpec:
-        columns = LINEAGE.get(spec.key.to_user_string(), {})
-        deps = {name: [_dep(source) for source in sources] for name, sources in columns.items() if sources}
-        return spec.merge_attributes(metadata={LINEAGE_KEY: dg.TableColumnLineage(deps)}) if deps else spec
+        asset = spec.key.to_user_string()
+        deps = {name: [_dep(source) for source in sources] for name, sources in LINEAGE.get(asset, {}).items() if sources}
+        known: dict[str, Any] = {LINEAGE_KEY: dg.TableColumnLineage(deps)} if deps else {}
+        if asset in TYPES:
+            known[SCHEMA_KEY] = table_schema(asset, TYPES[asset])
+        return spec.merge_attributes(metadata=known) if known else spec
 
     return [made.map_asset_specs(traced) if any(key.to_user_string() in LINEAGE for key in made.keys) else made for made in assets]
 

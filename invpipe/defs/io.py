@@ -37,7 +37,7 @@ from pydantic import Field, PrivateAttr
 from upath import UPath
 
 from invpipe.atomic import atomic_replace
-from invpipe.defs.columns import description_of
+from invpipe.defs.columns import SCHEMA_KEY, TYPES, table_schema
 from invpipe.defs.provenance import (
     HASH_ROWS,
     PARQUET_KEY,
@@ -228,8 +228,8 @@ class FramesIOManager(_CheckedIOManager, PolarsParquetIOManager):
 
     def _shown(self, obj: pl.DataFrame | pl.LazyFrame, artifact: ArtifactId) -> dict[str, Any]:
         asset, partition = artifact
-        columns = [dg.TableColumn(name, str(dtype), description_of(asset, name)) for name, dtype in obj.collect_schema().items()]
-        shown: dict[str, Any] = {"dagster/column_schema": dg.TableSchema(columns)}
+        types = {name: str(dtype) for name, dtype in obj.collect_schema().items()}
+        shown: dict[str, Any] = {} if types == TYPES.get(asset) else {SCHEMA_KEY: table_schema(asset, types)}
         if isinstance(obj, pl.DataFrame):
             shown["dagster/row_count" if partition is None else "dagster/partition_row_count"] = obj.height
             shown["first_rows"] = dg.MetadataValue.md(_markdown(obj.head(SHOWN_ROWS)))

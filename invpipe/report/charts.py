@@ -1,7 +1,7 @@
 """Charts: one function per picture, frames in, an Altair chart out; :mod:`invpipe.report.images` draws them.
 
-All charts are one column of at most 560 points, so that they stay readable on a phone. Data are values of the chart, dates are UTC: what is
-drawn depends on nothing but the frame.
+All charts are at most :data:`PHONE_WIDTH` points wide with their labels, so that a phone shows them whole, with letters of 12 points.
+Data are values of the chart, dates are UTC: what is drawn depends on nothing but the frame.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import polars as pl
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.ConcatChart
 
-WIDTH, HEIGHT = 460, 170
+#: A phone of 390 points less the margins of the page.
+PHONE_WIDTH = 358
+#: Plot of a chart without its labels.
+WIDTH, HEIGHT = 280, 170
 #: Middle tones with a contrast of 3:1 or more on white and on near-black.
 COLOURS = ("#3b82c4", "#d9692b", "#2a9d72", "#c2569b", "#8b7cc9", "#a98310", "#7f8790", "#d1495b")
 BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], COLOURS[6]
@@ -33,8 +36,15 @@ def _chart(frame: pl.DataFrame) -> Any:
 
 def _time(column: str) -> alt.X:
     """Return the axis of a day column, in UTC as the values are."""
-    axis = alt.Axis(format="%b %Y", labelOverlap=True, tickCount=6)
+    axis = alt.Axis(format="%d %b %y", labelOverlap=True, labelSeparation=8, tickCount=6)
     return alt.X(f"{column}:T", title=None, axis=axis, scale=alt.Scale(type="utc"))
+
+
+def _named_rows(chart: Any, rows: int, height: int) -> Chart:
+    """Return the chart with so high a row per name; the plot takes the width that the names leave of :data:`PHONE_WIDTH`."""
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    finished: Chart = chart.properties(width=PHONE_WIDTH, height=height * max(rows, 1), autosize=fit)
+    return finished
 
 
 def _cutoff() -> alt.X:
@@ -160,11 +170,11 @@ def ablation_chart(table: pl.DataFrame) -> Chart:
     rows = table.sort(["profit", "policy"], descending=[True, False])
     rows = rows.select("policy", "profit_difference", "profit_difference_low", "profit_difference_high")
     y = alt.Y("policy:N", sort=rows["policy"].to_list(), title=None)
-    base = _chart(rows).properties(width=WIDTH - 60, height=28 * len(rows))
-    x = alt.X("profit_difference_low:Q", title="profit difference to the baseline, 95 % interval")
+    base = _chart(rows)
+    x = alt.X("profit_difference_low:Q", title="profit difference, 95 % interval", axis=alt.Axis(format="~s", tickCount=5))
     spans = base.mark_rule(strokeWidth=3, color=BLUE, opacity=0.55).encode(x=x, x2="profit_difference_high:Q", y=y)
     points = base.mark_point(filled=True, size=80, color=BLUE, opacity=1).encode(x="profit_difference:Q", y=y)
-    return alt.layer(spans, points, _rule(0.0, "x"))
+    return _named_rows(alt.layer(spans, points, _rule(0.0, "x")), len(rows), 28)
 
 
 def bound_share_chart(table: pl.DataFrame) -> Chart:
@@ -177,14 +187,14 @@ def bound_share_chart(table: pl.DataFrame) -> Chart:
     """
     rows = table.sort(["profit", "policy"], descending=[True, False]).drop_nulls("share_of_clairvoyant_frac")
     rows = rows.select("policy", share=pl.col("share_of_clairvoyant_frac"))
-    base = _chart(rows).properties(width=WIDTH - 60, height=28 * len(rows))
-    base = base.encode(
-        x=alt.X("share:Q", title="profit as a share of the clairvoyant bound", axis=alt.Axis(format="%")),
+    room = alt.Scale(domainMax=1.25 * max([0.01, *rows["share"]]))  # for the figure beside the longest bar
+    base = _chart(rows).encode(
+        x=alt.X("share:Q", title="share of the clairvoyant bound", axis=alt.Axis(format="%", tickCount=5), scale=room),
         y=alt.Y("policy:N", sort=rows["policy"].to_list(), title=None),
     )
     bars = base.mark_bar(color=BLUE, size=16)
     labels = base.mark_text(align="left", dx=4).encode(x="end:Q", text=alt.Text("share:Q", format=".1%"))
-    return alt.layer(bars, labels.transform_calculate(end="max(datum.share, 0)"))
+    return _named_rows(alt.layer(bars, labels.transform_calculate(end="max(datum.share, 0)")), len(rows), 28)
 
 
 def _thinned(rows: pl.DataFrame) -> pl.DataFrame:
@@ -239,13 +249,9 @@ def vendor_chart(lines: pl.DataFrame, n: int = 15) -> Chart:
     if len(totals) > n:
         rest = totals[n:]
         rows = rows.vstack(pl.DataFrame({"vendor": [f"{len(rest)} others"], "order_value": [rest["order_value"].sum()]}))
-    bars: Chart = (
-        _chart(rows)
-        .mark_bar(color=BLUE, size=14)
-        .encode(x=alt.X("order_value:Q", title="order value"), y=alt.Y("vendor:N", sort=rows["vendor"].to_list(), title=None))
-        .properties(width=WIDTH - 60, height=22 * max(len(rows), 1))
-    )
-    return bars
+    x = alt.X("order_value:Q", title="order value", axis=alt.Axis(format="~s", tickCount=5))
+    y = alt.Y("vendor:N", sort=rows["vendor"].to_list(), title=None)
+    return _named_rows(_chart(rows).mark_bar(color=BLUE, size=14).encode(x=x, y=y), len(rows), 22)
 
 
 def capital_chart(lines: pl.DataFrame, capital_price: float) -> Chart:

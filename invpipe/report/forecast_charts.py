@@ -1,6 +1,6 @@
 """Charts of what a forecast is worth and why it is what it is; style and limits as in :mod:`invpipe.report.charts`.
 
-Small panels stand in a grid, two or three in a row, so that the whole keeps the width of the other charts.
+Small panels stand in a grid, two in a row, so that the whole keeps the width of the other charts.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import altair as alt
 import polars as pl
 
 from invpipe.forecast.classes import DEMAND_CLASSES, calibration, pit_histogram, pool, whole_slab
-from invpipe.report.charts import BLUE, COLOURS, GREY, HEIGHT, WIDTH, Chart, _chart, _cutoff, _rule
+from invpipe.report.charts import BLUE, COLOURS, GREY, HEIGHT, PHONE_WIDTH, WIDTH, Chart, _chart, _cutoff, _rule
 from invpipe.report.tables import against_baselines
 
 GREEN, RED = COLOURS[2], COLOURS[7]
-#: Widths of a panel where two or three stand in a row.
-HALF, THIRD = 205, 130
+#: Width of a panel where two stand in a row, with a title on its axis or without.
+TITLED, HALF = 115, 130
 #: Groups with fewer cells have brackets and histograms that say little, and no panel.
 MIN_CELLS = 100
 
 
 def _grid(panels: dict[str, Chart], columns: int) -> Chart:
-    return alt.concat(*(chart.properties(title=title) for title, chart in panels.items()), columns=columns, spacing=14)
+    titled = (chart.properties(title=alt.TitleParams(title, limit=PHONE_WIDTH // columns - 14)) for title, chart in panels.items())
+    return alt.concat(*titled, columns=columns, spacing=14)
 
 
 def _groups(rows: pl.DataFrame, by: str) -> list[str]:
@@ -58,8 +59,8 @@ def bracket_curve_chart(sums: pl.DataFrame, method: str = "window law") -> Chart
         edges = [base.mark_line(color=BLUE, strokeWidth=1.2).encode(y=alt.Y(f"{edge}:Q")) for edge in ("low", "high")]
         points = pl.DataFrame({"tau": [0.0, 1.0], "share": [0.0, 1.0]})
         diagonal = _chart(points).mark_line(color=GREY, strokeDash=[5, 4]).encode(x="tau:Q", y="share:Q")
-        panels[f"{group}: {part['cells'][0]:,}"] = alt.layer(band, *edges, diagonal).properties(width=THIRD, height=THIRD - 20)
-    return _grid(panels, 3)
+        panels[f"{group}: {part['cells'][0]:,}"] = alt.layer(band, *edges, diagonal).properties(width=TITLED, height=TITLED - 10)
+    return _grid(panels, 2)
 
 
 def pit_chart(sums: pl.DataFrame, method: str = "window law") -> Chart:
@@ -87,8 +88,8 @@ def pit_chart(sums: pl.DataFrame, method: str = "window law") -> Chart:
                 y2=alt.Y2Datum(0),
             )
         )
-        panels[f"{group}: {part['cells'][0]:,}"] = alt.layer(bars, _rule(1.0, "y")).properties(width=THIRD, height=THIRD - 40)
-    return _grid(panels, 3)
+        panels[f"{group}: {part['cells'][0]:,}"] = alt.layer(bars, _rule(1.0, "y")).properties(width=TITLED, height=TITLED - 30)
+    return _grid(panels, 2)
 
 
 def decile_chart(sums: pl.DataFrame, percent: int = 90, method: str = "window law") -> Chart:
@@ -159,14 +160,14 @@ def family_chart(families: pl.DataFrame) -> Chart:
         ("mean |contribution| to the log rate", "mean_log_contribution", ".2f"),
         ("share of the gain", "gain_frac", ".1%"),
     ):
-        y = alt.Y("family:N", sort=order, title=None, axis=None if panels else alt.Axis())
+        y = alt.Y("family:N", sort=order, title=None)
         room = alt.Scale(domain=[0, 1.25 * max([0.01, *families[column]])])  # for the figure beside the longest bar
         base = _chart(families.select("family", column)).encode(
             x=alt.X(f"{column}:Q", title=None, axis=alt.Axis(format=form, tickCount=3), scale=room), y=y
         )
         text = base.mark_text(align="left", dx=4).encode(text=alt.Text(f"{column}:Q", format=form))
-        panels[title] = alt.layer(base.mark_bar(color=BLUE, size=14), text).properties(width=170, height=24 * len(order))
-    return _grid(panels, 2)
+        panels[title] = alt.layer(base.mark_bar(color=BLUE, size=14), text).properties(width=195, height=24 * len(order))
+    return _grid(panels, 1)
 
 
 def fan_chart(fan: pl.DataFrame) -> Chart:
@@ -183,7 +184,12 @@ def fan_chart(fan: pl.DataFrame) -> Chart:
         total = int(part["sales_units"].sum())
         past = part.drop_nulls("sales_units").select("day", units=pl.col("sales_units").cum_sum())
         ahead = part.drop_nulls("q50").select("day", *(pl.col(name) + total for name in ("q10", "q50", "q90")))
-        x = alt.X("day:T", title=None, axis=alt.Axis(format="%d %b", labelOverlap=True, tickCount=4), scale=alt.Scale(type="utc"))
+        x = alt.X(
+            "day:T",
+            title=None,
+            axis=alt.Axis(format="%d %b", labelOverlap=True, labelSeparation=6, tickCount=4),
+            scale=alt.Scale(type="utc"),
+        )
         y = alt.Axis(tickCount=4, format="~s")
         base = _chart(ahead).encode(x=x)
         band = base.mark_area(color=BLUE, opacity=0.25).encode(y=alt.Y("q10:Q", title=None, axis=y), y2="q90:Q")

@@ -42,12 +42,13 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)
 dt { color: var(--soft); font-size: .85rem; }
 dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .figures { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
-figure { margin: 1rem 0; max-width: 35rem; min-width: 0; flex: 1 1 28rem; }
-figure .scroll > svg { display: block; max-width: 100%; min-width: 26rem; height: auto; }
+figure { margin: 1rem 0; max-width: 28rem; min-width: 0; flex: 1 1 22rem; }
+figure > svg { display: block; width: 100%; height: auto; overflow: visible; }
 figcaption, caption { font-size: .9rem; text-align: left; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .75rem 0; font-size: .9rem; }
-caption { padding-bottom: .4rem; max-width: 46rem; }
+caption { padding-bottom: .4rem; }
+caption > span { display: block; position: sticky; left: 0; max-width: min(46rem, 100vw - 2rem); }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: nowrap; }
@@ -56,7 +57,21 @@ tbody th { font-weight: 500; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 thead .number { white-space: normal; }
 a:focus-visible, .scroll:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
-@media print { .scroll { overflow: visible; } figure { break-inside: avoid; } }
+@page { margin: 12mm; }
+@media print {
+  :root { color-scheme: light; --ink: #000; --soft: #444; --ground: #fff; --line: #bbb; --mark: #fff1cc; --on-mark: #5c4300; }
+  body { font-size: 10pt; }
+  main { max-width: none; padding: 0; }
+  nav { display: none; }
+  h2, caption, .simulated { break-after: avoid; }
+  figure, tr, dl > div { break-inside: avoid; }
+  figure { flex-basis: 18rem; }
+  .scroll { overflow: visible; }
+  table { font-size: 7pt; }
+  th, td { padding: 1.5pt 2.5pt; }
+  tbody th, .short { white-space: normal; overflow-wrap: break-word; }
+  .long { min-width: 0; }
+}
 """.strip()
 
 
@@ -114,7 +129,7 @@ def _paragraph(text: str) -> str:
 
 def _figure(chart: Chart, name: str, caption: str) -> str:
     drawn = svg(chart, caption, name)
-    return f'<figure><div class="scroll" tabindex="0">{drawn}</div><figcaption>{escape(caption)}</figcaption></figure>\n'
+    return f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 
 def _figures(*figures: str) -> str:

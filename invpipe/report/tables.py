@@ -284,7 +284,8 @@ def html_table(frame: pl.DataFrame, caption: str) -> str:
     for row in cells(frame):
         rest = (f'<td class="{kind}">{escape(text)}</td>' for kind, text in zip(kinds[1:], row[1:], strict=True))
         body.append(f'<tr><th scope="row">{escape(row[0])}</th>{"".join(rest)}</tr>\n')
-    return f"<table>\n<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(body)}</tbody>\n</table>\n"
+    title = f"<caption><span>{escape(caption)}</span></caption>"
+    return f"<table>\n{title}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(body)}</tbody>\n</table>\n"
 
 
 def text(frame: pl.DataFrame, width: int = 120) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from datetime import date, timedelta
+from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
@@ -14,12 +17,14 @@ from invpipe import bench
 from invpipe.bench import arena as bench_arena_module
 from invpipe.bench.arena import TapeSize
 from invpipe.bench.yardsticks import Yardstick
+from invpipe.defs.io import FramesIOManager
+from invpipe.defs.partitions import VARIANTS
 from invpipe.features import FEATURES
 from invpipe.forecast import ForecastParams
 from invpipe.history import ShopHistory
 from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
 from invpipe.sources.tables import ShopTables
-from invpipe_tests.benchmarks import arena_reference, peers, window_law
+from invpipe_tests.benchmarks import arena_reference, backfill, overhead, peers, window_law
 from invpipe_tests.benchmarks.prototype import Prototype
 
 
@@ -187,3 +192,50 @@ def test_peers_replay_the_work_by_its_definition() -> None:
         on_hand, served = on_hand - sold, served + int(sold.sum())
         pipeline.append(np.maximum(work.level - on_hand - sum(pipeline), 0))
     assert row["fill_rate"] == pytest.approx(served / work.demand.sum(), abs=1e-12)
+
+
+def test_backfill_asks_for_what_can_be_made() -> None:
+    """Prevents a figure of fewer backtests than it says: as many keys as wanted, none twice, each of a variant and a window."""
+    keys = backfill.chosen(100)
+    assert len(set(keys)) == 100
+    windows = {variant: [key.partition("|")[2] for key in keys if key.startswith(f"{variant}|")] for variant in VARIANTS}
+    assert {len(names) for names in windows.values()} == {8, 9}
+    assert windows["legacy"] == [f"{k:03d}" for k in range(8)]
+
+
+def test_backfill_weighs_a_whole_group() -> None:
+    """Prevents a peak that leaves out the memory of the runs: this process alone has some tens of megabytes."""
+    assert backfill.memory_mb(os.getpgid(0)) > 30
+
+
+def test_overhead_tells_bodies_from_artifacts(tmp_path: Path) -> None:
+    """Prevents an overhead that counts the work of assets as Dagster's, once Dagster calls them in another way."""
+    seen: list[float] = []
+
+    @dg.asset(code_version="1")
+    def made() -> pl.DataFrame:
+        seen.append(sum(math.sqrt(k) for k in range(1_000_000)))
+        return pl.DataFrame({"n": seen})
+
+    with overhead.timed() as (bodies, artifacts), dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([made], instance=instance, resources={"io_manager": FramesIOManager(home=str(tmp_path))})
+    assert len(seen) == 1
+    assert bodies.cpu_seconds > 0.005
+    assert artifacts.cpu_seconds > 0
+
+
+def test_clocks_count_calls_within_calls_once() -> None:
+    """Prevents more seconds of bodies than the whole run took, and generators whose work is not counted."""
+    clock, whole = overhead.Clock(), overhead.Clock()
+
+    def work() -> int:
+        return len([math.sqrt(k) for k in range(200_000)])
+
+    def outer() -> int:
+        return clock.around(work)() + clock.around(work)()
+
+    assert whole.around(clock.around(outer))() == 400_000
+    assert 0 < clock.seconds <= whole.seconds
+    items = overhead.Clock()
+    assert list(items.around_items(lambda: (work() for _ in range(2)))()) == [200_000, 200_000]
+    assert items.cpu_seconds > clock.cpu_seconds / 20  # the same work again; to make the generator takes next to nothing

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from invpipe.defs.columns import LINEAGE, LINEAGE_KEY, OWN, SHARED, description_of
+from invpipe.defs.columns import LINEAGE, LINEAGE_KEY, OWN, SCHEMA_KEY, SHARED, TYPES, description_of, table_schema
 from invpipe.defs.common import FIGURE_DIGITS, figures
 from invpipe_tests.defs.test_definitions import upstream_of
 from invpipe_tests.pipeline.conftest import Home
@@ -113,10 +113,17 @@ def test_artifacts_keep_every_digit(demo: Home, shown: dict[str, dict[str, Any]]
     assert {name: shown["order_plan"][name] for name in exact} == figures(exact)
 
 
-def test_columns_are_shown_with_their_meaning(shown: dict[str, dict[str, Any]]) -> None:
-    """Prevents descriptions that lie in the code and never reach the UI."""
-    columns = shown["order_plan"]["dagster/column_schema"].columns
+def test_columns_are_shown_with_their_meaning(
+    demo: Home, shown: dict[str, dict[str, Any]], specs: dict[str, dg.AssetSpec], found: dict[str, list[str]]
+) -> None:
+    """Prevents descriptions that lie in the code and never reach the UI, and columns in each of 120 events that a page of plots loads."""
+    columns = shown["window_forecast"][SCHEMA_KEY].columns
     assert {column.name: column.description for column in columns} == {
-        column.name: description_of("order_plan", column.name) for column in columns
+        name: description_of("window_forecast", name) for name in found["window_forecast"]
     }
     assert all(column.description for column in columns)
+    for asset in TYPES:
+        partition = max(demo.store.root.glob(f"{asset}/*.parquet")).stem
+        types = {name: str(dtype) for name, dtype in demo.frame(asset, partition).schema.items()}
+        assert specs[asset].metadata[SCHEMA_KEY] == table_schema(asset, types)
+        assert SCHEMA_KEY not in shown[asset]

@@ -136,9 +136,12 @@ class Browser:
         return path
 
     @contextmanager
-    def sized(self, width: int, height: int, scale: float = PICTURE_SCALE) -> Iterator[None]:
-        """Give the page another size, in its own pixels, of which a picture has `scale` as many along each side."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+    def sized(self, width: int, height: int, scale: float = PICTURE_SCALE, *, mobile: bool = False) -> Iterator[None]:
+        """Give the page another size, in its own pixels, of which a picture has `scale` as many along each side.
+
+        A mobile page follows its viewport tag, and its scroll bars take no room.
+        """
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         try:
             yield
