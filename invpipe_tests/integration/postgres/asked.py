@@ -1,6 +1,6 @@
 """Entry point of a daemon that is asked for runs by files: `asked/2017-01-02` in the home asks once for the sales of that day.
 
-The file asks as a schedule does: while the storage is away nothing can be asked for, and what was asked for before is not asked for again.
+Only the daemon may import it: :mod:`held` changes the IO manager of its process. The file asks as a schedule does: while the storage is away nothing can be asked for, and what was asked for before is not asked for again.
 """
 
 import os
@@ -10,8 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from invpipe_tests.integration.daemon import held
-
-ASSET = "raw_sales_daily"
+from invpipe_tests.integration.postgres.conftest import ASSET
 
 
 @dg.sensor(job_name="extract", minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)

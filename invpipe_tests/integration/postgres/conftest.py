@@ -23,6 +23,8 @@ from invpipe_tests.pipeline.conftest import Home
 
 #: Days that are extracted; all tests share the shop, which a process makes only once.
 DAYS = tuple(f"2017-01-{day:02}" for day in range(1, 4))
+#: Asset of which the runs of an outage make days.
+ASSET = "raw_sales_daily"
 SKUS = 60
 
 

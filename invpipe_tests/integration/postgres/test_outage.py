@@ -12,8 +12,7 @@ from dagster import DagsterRunStatus
 
 from invpipe_tests.deployment import unit
 from invpipe_tests.integration.daemon.conftest import Daemon, partition_of, reached
-from invpipe_tests.integration.postgres.asked import ASSET
-from invpipe_tests.integration.postgres.conftest import DAYS, Deployment
+from invpipe_tests.integration.postgres.conftest import ASSET, DAYS, Deployment
 
 ENTRY = "invpipe_tests.integration.postgres.asked"
 #: What Dagster raises when it has asked six times, over about 11 s.
