@@ -1,6 +1,7 @@
 """Entry point of a daemon that is asked for runs by files: `asked/2017-01-02` in the home asks once for the sales of that day.
 
-Only the daemon may import it: :mod:`held` changes the IO manager of its process. The file asks as a schedule does: while the storage is away nothing can be asked for, and what was asked for before is not asked for again.
+Only the daemon may import it: :mod:`held` changes the IO manager of its process. The file asks as a
+schedule does: while the storage is away nothing can be asked for, and what was asked for before is not asked for again.
 """
 
 import os
