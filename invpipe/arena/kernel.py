@@ -21,8 +21,8 @@ out of the state first. What indexes an array in a loop is unsigned: a signed in
 that made the views of a day half as dear again.
 
 Limits: one selling price per SKU; orders arrive whole; several orders of one SKU arriving on one day enter the average in order of
-placement. The readable twin is ``invpipe_tests/oracles/arena.py``; both agree to the last bit but for the
-rounding of velocities, so every sum here runs in the order of the events.
+placement. The readable twin is ``invpipe_tests/oracles/arena.py``; both agree to the last bit but for the rounding of
+velocities, so every sum here runs in the order of the events.
 """
 
 from __future__ import annotations

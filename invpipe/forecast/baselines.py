@@ -218,7 +218,7 @@ def empirical(history: ShopHistory, cutoff: date, orderable_days: IntArray) -> E
         row = int(np.flatnonzero(orderable_days < 1)[0])
         msg = f"{int((orderable_days < 1).sum())} windows have no orderable day, first that of {history.skus[row]}; leave those SKUs out"
         raise ForecastError(msg)
-    units, days = units_per_orderable_day(history.until(cutoff))
+    units, days = units_per_orderable_day(_known(history, cutoff))
     total = np.concatenate([np.zeros((len(days), 1)), units.cumsum(axis=1)], axis=1)
     end = np.arange(units.shape[1], 0, -EMPIRICAL_STEP_DAYS)
     start = end[None, :] - orderable_days[:, None]

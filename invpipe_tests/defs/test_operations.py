@@ -21,7 +21,7 @@ from invpipe.defs.partitions import Partitions
 from invpipe.defs.provenance import PARQUET_KEY, ArtifactStore, ProvenanceRecord, Upstream
 from invpipe.defs.sources.assets import DAILY_TABLES
 from invpipe.settings import Settings
-from invpipe_tests.defs.artifacts import put
+from invpipe_tests.defs.artifacts import put, write_database_shop
 
 Clock = Callable[[datetime], None]
 EIGHT = datetime(2017, 6, 10, 8, tzinfo=UTC)
@@ -258,19 +258,8 @@ def test_policy_expects_the_plan_between_midnight_and_its_due_time(settings: Set
     assert (policy.deadline_cron, policy.lower_bound_delta, policy.timezone) == ("0 7 * * *", timedelta(hours=7), "UTC")
 
 
-SHOP = """\
-source = "databases"
-[shop]
-first_day = 2024-01-01
-time_zone = "Europe/Berlin"
-[operations]
-plan_by = 06:30:00
-"""
-
-
 def shop(home: Path, more: str = "") -> dg.Definitions:
-    tables = [f"[tables.{name}]\nsql = 'SELECT 1 WHERE :first_day < :last_day'\n" for name in ("sales_daily", "stock_daily")]
-    (home / "invpipe.toml").write_text(SHOP + more + "[tables.items]\nsql = 'SELECT 1'\n" + "".join(tables))
+    write_database_shop(home, more)
     return build_definitions(str(home))
 
 

@@ -124,10 +124,10 @@ def _thin_out(
 def _first_look(shelf: Shelf, lazy: LazyVelocity, prior: Prior, longest_days: int, greedy: bool) -> IntArray:
     """Return the SKUs that may be candidates, judged by what lies in rows of memory; never too few.
 
-    No window is longer, so no mean is above this one. A pass that only compares, which the compiler
-    turns into vector instructions, then one that collects, both without a branch on the data: at 170,000 SKUs wrong guesses would cost
-    more than the arithmetic. It reads as few columns as it can, because their bytes are what it waits for: "greedy" asks of the need alone,
-    and the price is left to the second look at the few that remain.
+    No window is longer, so no mean is above this one. A pass that only compares, which the compiler turns into vector instructions, then
+    one that collects, both without a branch on the data: at 170,000 SKUs wrong guesses would cost more than the arithmetic. It reads as few
+    columns as it can, because their bytes are what it waits for: "greedy" asks of the need alone, and the price is left to the second look
+    at the few that remain.
     """
     velocity, decay, n, count = lazy.velocity, lazy.decay, len(lazy.velocity), Row(0)
     maybe, rows = np.empty(n, np.uint8), np.empty(n, np.int64)

@@ -16,33 +16,20 @@ from dagster._core.definitions.freshness import FreshnessState
 
 from invpipe.atomic import atomic_replace
 from invpipe.defs.run import prepare_home
+from invpipe_tests.defs.artifacts import write_database_shop
 from invpipe_tests.integration.cluster.conftest import process
 from invpipe_tests.integration.daemon.conftest import Daemon, kill_group
 from invpipe_tests.pipeline.conftest import Home, surroundings
 
 ZONE = ZoneInfo("Europe/Berlin")
 PLAN = dg.AssetKey("order_plan")
-SHOP = """\
-source = "databases"
-[shop]
-first_day = 2024-01-01
-time_zone = "Europe/Berlin"
-[operations]
-plan_by = 06:30:00
-[tables.items]
-sql = 'SELECT 1'
-[tables.sales_daily]
-sql = 'SELECT 1 WHERE :first_day < :last_day'
-[tables.stock_daily]
-sql = 'SELECT 1 WHERE :first_day < :last_day'
-"""
 
 
 def test_order_plan_gets_stale_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a plan that looks fresh in the UI on the morning on which it was not made."""
     home = Home(tmp_path / "home")
     home.path.mkdir()
-    (home.path / "invpipe.toml").write_text(SHOP)
+    write_database_shop(home.path)
     monkeypatch.setenv("FRESHNESS_DAEMON_INTERVAL_SECONDS", "1")
 
     def move_clock(to: datetime) -> None:
