@@ -5,6 +5,9 @@ Dagster's launcher hears of a killed run from the code server that started it. W
 runs, and everything that waits for it waits. Here run monitoring asks every `poll_interval_seconds` whether the run's process lives; one
 that does not is marked as failed, with the reason in its log, and run retries start it again.
 
+A code server is believed that a run works, except where it shares this machine's processes (a socket) and the process is gone: its thread
+that buries runs ends with the first outage of the storage, and from then on it takes every dead run for a living one.
+
 A process is known by its number and by the time it was started, because numbers come again. Limit: runs on this machine; a run whose code
 server is elsewhere and does not answer is left to its maximum time.
 """
@@ -29,6 +32,8 @@ from dagster._serdes import deserialize_value
 HOST_TAG = "invpipe/host"
 #: Two clocks that tell when a process was started differ by no more, seconds.
 CLOCK_SECONDS = 5.0
+#: A code server that lives tells of a dead run after half a second.
+LAST_WORDS_SECONDS = 2.0
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -41,14 +46,16 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Return whether the process of a started run lives: as its code server says, else by the number in the run's log."""
+        """Return whether the process of a started run lives: by the number in the run's log where that is of this machine."""
         server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
-        if server and _executes(server, run.run_id):
-            return CheckRunHealthResult(WorkerStatus.RUNNING)
         here = server.get("host", "localhost") in LOCAL_HOSTS if server else run.tags.get(HOST_TAG) == socket.gethostname()
         found = self._process_of(run) if here else None
         if found is None or lives(*found):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if server and _executes(server, run.run_id):
+            if server.get("socket") is None:  # perhaps of a container whose processes have other numbers
+                return CheckRunHealthResult(WorkerStatus.RUNNING)
+            time.sleep(LAST_WORDS_SECONDS)  # run monitoring disregards what is said here of a run that has an end by then
         said = f"process {found[0]} of the run is gone without a word: it was killed, or the machine went down"
         return CheckRunHealthResult(WorkerStatus.FAILED, said)
 

@@ -72,6 +72,17 @@ def test_run_without_its_process_is_told_of(instance: dg.DagsterInstance, gone: 
     assert health(instance, os.getpid(), **here).status == WorkerStatus.RUNNING
 
 
+def test_code_server_that_never_buries_is_not_believed(instance: dg.DagsterInstance, gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a run that counts as started for ever because its code server lost, in an outage, the thread that notices."""
+    monkeypatch.setattr("invpipe.defs.launcher._executes", lambda server, run_id: True)
+    monkeypatch.setattr("invpipe.defs.launcher.LAST_WORDS_SECONDS", 0.0)
+    beside = {GRPC_INFO_TAG: '{"host": "localhost", "socket": "/tmp/code-server"}'}
+    container = {GRPC_INFO_TAG: '{"host": "localhost", "port": 4000}'}
+    assert health(instance, gone, **beside).status == WorkerStatus.FAILED
+    assert health(instance, os.getpid(), **beside).status == WorkerStatus.RUNNING
+    assert health(instance, gone, **container).status == WorkerStatus.RUNNING
+
+
 @pytest.mark.parametrize("tags", [{}, {HOST_TAG: "another-machine"}, {GRPC_INFO_TAG: '{"host": "192.0.2.1", "port": 9}'}])
 def test_runs_elsewhere_are_left_alone(
     instance: dg.DagsterInstance, gone: int, tags: dict[str, str], monkeypatch: pytest.MonkeyPatch
