@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numba import njit
 
 from invpipe.contracts import CONTRACTS, validate_tables
 from invpipe.errors import HistoryError
@@ -82,14 +83,38 @@ class HistoryArrays:
         return len(self.sales.ptr) - 1
 
 
-def _sku_index(frame: pl.DataFrame, skus: tuple[str, ...]) -> Int64Array:
-    """Return the row of each SKU; `skus` is sorted."""
-    lookup = pl.DataFrame({"sku": list(skus)}, schema={"sku": pl.String}).with_row_index("i")
-    return frame.select("sku").join(lookup, on="sku", how="left", maintain_order="left")["i"].to_numpy().astype(np.int64)
+def _index(names: pl.Series, known: tuple[str, ...]) -> Int64Array:
+    """Return the row of each name among those known."""
+    lookup = pl.DataFrame({"name": known}, schema={"name": pl.String}).with_row_index("i")
+    return pl.DataFrame({"name": names}).join(lookup, on="name", how="left", maintain_order="left")["i"].to_numpy().astype(np.int64)
 
 
 def _pointers(index: Int64Array, n: int) -> Int64Array:
     return np.concatenate([[0], np.cumsum(np.bincount(index, minlength=n))]).astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _state_of_days(
+    sku: Int64Array, day: Int32Array, vendor: Int64Array, cost: FloatArray, n_vendors: int
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Return per offer, sorted by SKU and day, the cheapest cost and the vendors with stock after it, valid where it ends its day.
+
+    A cost is NaN where the vendor has no stock.
+    """
+    n = len(sku)
+    cheapest, in_stock, ends = np.full(n, np.nan), np.zeros(n), np.zeros(n, dtype=np.bool_)
+    now = np.full(n_vendors, np.nan)
+    for j in range(n):
+        if j > 0 and sku[j] != sku[j - 1]:
+            now[:] = np.nan
+        now[vendor[j]] = cost[j]
+        ends[j] = j + 1 == n or sku[j + 1] != sku[j] or day[j + 1] != day[j]
+        if ends[j]:
+            for known in now:
+                if not np.isnan(known):
+                    in_stock[j] += 1
+                    cheapest[j] = known if np.isnan(cheapest[j]) else min(cheapest[j], known)
+    return cheapest, in_stock, ends
 
 
 @dataclass(frozen=True)
@@ -259,7 +284,7 @@ class ShopHistory:
         """Event arrays for the kernels, built once."""
         n = len(self.skus)
         spans = self.orderable_daily
-        span_index = _sku_index(spans, self.skus)
+        span_index = _index(spans["sku"], self.skus)
         sales = self.sales_daily.sort("sku", "day").join_asof(
             spans.rename({"from_day": "day"}).sort("sku", "day"), on="day", by="sku", strategy="backward", check_sortedness=False
         )
@@ -284,7 +309,7 @@ class ShopHistory:
 
     def _events(self, frame: pl.DataFrame, value: str) -> Events:
         frame = frame.sort("sku", "day")
-        index = _sku_index(frame, self.skus)
+        index = _index(frame["sku"], self.skus)
         return Events(_pointers(index, len(self.skus)), self._days(frame["day"]), frame[value].cast(pl.Float64).to_numpy())
 
     def _offer_steps(self) -> tuple[Events, Events]:
@@ -292,21 +317,11 @@ class ShopHistory:
         if self.offers is None:
             none = pl.DataFrame(schema={"sku": pl.String, "day": pl.Date, "cost": pl.Float64, "vendors": pl.Float64})
             return self._events(none, "cost"), self._events(none, "vendors")
-        per_day = (
-            self.offers.with_columns(pl.col("observed_at").cast(pl.Date).alias("day"))
-            .group_by("sku", "vendor", "day", maintain_order=True)
-            .agg(pl.col("unit_cost", "in_stock").last())
-        )
-        days = per_day.select("sku", "day").unique()
-        vendors = per_day.select("sku", "vendor").unique()
-        state = (
-            days.join(vendors, on="sku")
-            .sort("sku", "vendor", "day")
-            .join_asof(per_day.sort("sku", "vendor", "day"), on="day", by=["sku", "vendor"], strategy="backward", check_sortedness=False)
-        )
-        live = pl.col("in_stock").fill_null(value=False)
-        steps = state.group_by("sku", "day").agg(
-            pl.col("unit_cost").filter(live).min().fill_null(float("nan")).alias("cost"),
-            live.sum().cast(pl.Float64).alias("vendors"),
-        )
-        return self._events(steps, "cost"), self._events(steps, "vendors")
+        sku, day = _index(self.offers["sku"], self.skus), self._days(self.offers["observed_at"].cast(pl.Date))
+        vendors = tuple(self.offers["vendor"].unique().sort())
+        order = np.argsort(sku * self.n_days + day, kind="stable")  # the offers of a vendor stay in the order of time
+        cost = np.where(self.offers["in_stock"].to_numpy(), self.offers["unit_cost"].to_numpy(), np.nan)
+        sku, day, vendor = sku[order], day[order], _index(self.offers["vendor"], vendors)[order]
+        cheapest, in_stock, ends = _state_of_days(sku, day, vendor, cost[order], len(vendors))
+        ptr = _pointers(sku[ends], len(self.skus))
+        return Events(ptr, day[ends], cheapest[ends]), Events(ptr, day[ends], in_stock[ends])

@@ -15,48 +15,47 @@ FloatArray = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 
 
-def train_booster(
-    objective: dict[str, object],
-    matrix: Matrix,
-    names: tuple[str, ...],
-    label: FloatArray,
-    params: ForecastParams,
-    *,
-    weight: FloatArray | None = None,
-    init_score: FloatArray | None = None,
-) -> lgb.Booster:
+def training_set(
+    matrix: Matrix, names: tuple[str, ...], label: FloatArray, *, weight: FloatArray | None = None, init_score: FloatArray | None = None
+) -> lgb.Dataset:
+    """Return cells that are binned at their first use; several boosters can be trained on them or on subsets of their rows.
+
+    Parameters
+    ----------
+    matrix
+        Shape (n, len(names)).
+    label, weight, init_score
+        Shape (n,).
+    """
+    categorical = [names.index(name) for name in (*CATEGORICAL, "sku") if name in names]
+    fixed = {"verbosity": -1, "feature_pre_filter": False}  # the filter depends on the least cells per leaf, which is the booster's
+    return lgb.Dataset(
+        matrix, label, weight=weight, init_score=init_score, feature_name=list(names), categorical_feature=categorical, params=fixed
+    )
+
+
+def train_booster(objective: dict[str, object], data: lgb.Dataset, params: ForecastParams) -> lgb.Booster:
     """Return a trained booster.
 
     Parameters
     ----------
     objective
         LightGBM objective and its own parameters.
-    matrix
-        Shape (n, len(names)).
-    label, weight, init_score
-        Shape (n,).
+    data
+        A :func:`training_set` or a subset of one.
     """
     settings = {
         **objective,
         "learning_rate": params.learning_rate,
         "num_leaves": params.leaves,
-        "min_data_in_leaf": min(params.min_leaf_cells, max(1, len(label) // 20)),
+        "min_data_in_leaf": min(params.min_leaf_cells, max(1, data.construct().num_data() // 20)),
         "num_threads": params.threads,
         "seed": params.seed,
         "deterministic": True,
         "force_row_wise": True,
+        "feature_pre_filter": False,
         "verbosity": -1,
     }
-    categorical = [name for name in (*CATEGORICAL, "sku") if name in names]
-    data = lgb.Dataset(
-        matrix,
-        label,
-        weight=weight,
-        init_score=init_score,
-        feature_name=list(names),
-        categorical_feature=[names.index(name) for name in categorical],
-        params={"verbosity": -1},
-    )
     return lgb.train(settings, data, num_boost_round=params.rounds)
 
 

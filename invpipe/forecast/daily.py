@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast.booster import save_booster, train_booster
+from invpipe.forecast.booster import save_booster, train_booster, training_set
 from invpipe.forecast.params import ForecastParams
 from invpipe.grid import sample_cells
 
@@ -63,13 +63,10 @@ class DailyModel:
         ahead = rng.integers(1, longest, endpoint=True)
         matrix = _inputs(store, cells.sku, cells.day - ahead, ahead, with_sku=params.sku_as_category)
         names = (*FEATURES, "days_ahead", "sku") if params.sku_as_category else (*FEATURES, "days_ahead")
+        data = training_set(matrix, names, cells.units, weight=cells.weight)
         taus = tuple(sorted(params.daily_taus))
-
-        def train(tau: float) -> lgb.Booster:
-            objective = {"objective": "quantile", "alpha": tau, "feature_fraction": FEATURE_FRAC}
-            return train_booster(objective, matrix, names, cells.units, params, weight=cells.weight)
-
-        return cls(taus, tuple(map(train, taus)))
+        objectives = ({"objective": "quantile", "alpha": tau, "feature_fraction": FEATURE_FRAC} for tau in taus)
+        return cls(taus, tuple(train_booster(objective, data, params) for objective in objectives))
 
     @property
     def with_sku(self) -> bool:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from numba import njit
 from scipy import optimize, special
 
-from invpipe.forecast.booster import train_booster
+from invpipe.forecast.booster import train_booster, training_set
 from invpipe.forecast.params import ForecastParams
 
 FloatArray = npt.NDArray[np.float64]
@@ -197,4 +197,4 @@ def train_spread(
 
     inputs = spread_inputs(matrix[rows], mean)
     slow = params.model_copy(update=SPREAD)
-    return train_booster({"objective": objective}, inputs, (*names, "log_mean"), units, slow, init_score=log_size)
+    return train_booster({"objective": objective}, training_set(inputs, (*names, "log_mean"), units, init_score=log_size), slow)

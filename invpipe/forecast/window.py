@@ -38,7 +38,7 @@ import numpy.typing as npt
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast.booster import gain_by_feature, save_booster, train_booster
+from invpipe.forecast.booster import gain_by_feature, save_booster, train_booster, training_set
 from invpipe.forecast.censoring import training_labels
 from invpipe.forecast.dispersion import LOG_SIZE_BOUNDS, MIN_CLASS_CELLS, Curves, fit_size, log_level, spread_inputs, train_spread
 from invpipe.forecast.params import ForecastParams
@@ -100,11 +100,13 @@ class CountModel:
     def fit(cls, cells: _Cells, params: ForecastParams) -> CountModel:
         """Fit rate, level and dispersion on cells with at least one unit sold."""
         base = float(np.log(cells.units.sum() / cells.exposure.sum()))
+        data = training_set(cells.matrix, INPUTS, cells.units, init_score=np.log(cells.exposure) + base)
+        objective = {"objective": "tweedie", "tweedie_variance_power": params.tweedie_power, "feature_fraction": params.feature_frac}
         boosters, mean = [], np.full(len(cells.units), np.nan)
         for fold in range(SKU_FOLDS):
             held_out = cells.sku % SKU_FOLDS == fold
             others_sold = cells.units[~held_out].sum() > 0  # else all sales are of this fold: nothing to hold out
-            booster = _train(cells.take(~held_out) if others_sold else cells, base, params)
+            booster = train_booster(objective, data.subset(np.flatnonzero(~held_out).tolist()) if others_sold else data, params)
             if held_out.any():
                 mean[held_out] = _rate((booster,), base, cells.matrix[held_out]) * cells.exposure[held_out]
             boosters.append(booster)
@@ -206,11 +208,6 @@ class WindowModel:
 
 def _never_sold(matrix: Matrix) -> npt.NDArray[np.bool_]:
     return np.isnan(matrix[:, FEATURES.index("days_since_sale")])
-
-
-def _train(cells: _Cells, base: float, params: ForecastParams) -> lgb.Booster:
-    objective = {"objective": "tweedie", "tweedie_variance_power": params.tweedie_power, "feature_fraction": params.feature_frac}
-    return train_booster(objective, cells.matrix, INPUTS, cells.units, params, init_score=np.log(cells.exposure) + base)
 
 
 def _rate(boosters: tuple[lgb.Booster, ...], base: float, matrix: Matrix) -> FloatArray:
