@@ -3,7 +3,7 @@
 `dagster dev` starts a web server, a daemon, a code server and a process per run. A signal to the first of them leaves runs and their code
 server behind, and all of them ignore SIGTERM where a script started them with `&`. Two such sets on one home start every scheduled run
 twice, with the code each of them has loaded. So the servers get a process group of their own, which is ended as a whole, and hold a lock in
-the home; the lock goes with the last process that holds it, however that ends.
+the home; the lock goes with the last process that holds it, however that ends. The daemon's unit of systemd takes the same lock.
 
 Limit: where `invpipe ui` itself is killed (SIGKILL), its servers live on; the lock says so to the next one, and how to stop them.
 """
@@ -29,6 +29,8 @@ LOCK_NAME = ".ui-lock"
 #: What ends the servers, and how long each may take, seconds: an interrupt lets a run write how it ended.
 ENDING = ((signal.SIGINT, 60.0), (signal.SIGKILL, 10.0))
 POLL_S = 0.05
+#: Stands in the lock's file between the address and the number of the group.
+GROUP = ", process group "
 #: `dagster dev` tells its user to call another command; users of invpipe do not call it.
 QUIET = "ignore:Function `dev_command` is superseded"
 
@@ -48,7 +50,7 @@ def serve_ui(home: Path, host: str, port: int, say: Callable[[str], object]) -> 
     Raises
     ------
     SettingsError
-        Another `invpipe ui` serves the home, or the port cannot be had.
+        Another `invpipe ui` or a daemon serves the home, or the port cannot be had.
     """
     dagster_home = prepare_home(home)
     with served_alone(dagster_home / LOCK_NAME, home, f"http://{host}:{port}") as lock:
@@ -72,15 +74,24 @@ def served_alone(file: Path, home: Path, url: str) -> Iterator[IO[str]]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            msg = (
-                f"{home} is served already on {lock.read().strip()}; open that, or stop it first (Ctrl-C there, or "
-                "kill -INT -- -GROUP, with its process group): two of them would serve two codes in turn"
-            )
+            msg = f"{home} is served already {_by_whom(lock.read())}: two of them would start every scheduled run twice, with two codes"
             raise SettingsError(msg) from None
         lock.truncate(0)
         lock.write(url)
         lock.flush()
         yield lock
+
+
+def _by_whom(said: str) -> str:
+    """Return who holds a lock whose file says this, and how to stop it: the last `invpipe ui` where its group lives, else a daemon."""
+    place, _, group = said.partition(GROUP)
+    try:
+        os.killpg(int(group), 0)
+    except PermissionError:
+        pass  # another user's
+    except (ValueError, ProcessLookupError):
+        return "by a daemon of its own; stop it first (systemctl stop invpipe-daemon)"
+    return f"on {place}{GROUP}{group}; open that, or stop it first (Ctrl-C there, or kill -INT -- -{group})"
 
 
 def require_port(host: str, port: int) -> None:
@@ -128,7 +139,7 @@ def run_group(command: Sequence[str], lock: IO[str]) -> int:
     try:
         process = subprocess.Popen(command, process_group=0, pass_fds=[lock.fileno()])  # noqa: S603 - the arguments are ours
         try:
-            lock.write(f", process group {process.pid}")
+            lock.write(f"{GROUP}{process.pid}")
             lock.flush()
             return process.wait()
         except KeyboardInterrupt:

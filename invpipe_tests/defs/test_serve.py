@@ -52,7 +52,7 @@ def test_lock_lives_as_long_as_the_servers(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(serve, "end_group", left.append)  # a command that is killed ends nothing
     assert run_until(signal.SIGTERM, file) == 0
     group = group_in(file)
-    said = rf"home is served already on http://here:1, process group {group}; open that, or stop it first .* kill -INT -- -GROUP"
+    said = rf"home is served already on http://here:1, process group {group}; open that, or stop it first .* kill -INT -- -{group}"
     try:
         with pytest.raises(SettingsError, match=said), serve.served_alone(file, Path("home"), "http://here:2"):
             pass

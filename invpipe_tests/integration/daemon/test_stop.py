@@ -115,21 +115,29 @@ def test_ui_serves_alone_and_ends_as_a_whole(started: Started, home: Path, capsy
     assert "Warning" not in started.log.read_text(encoding="utf-8")
 
 
-def test_services_end_as_a_whole(started: Started, home: Path) -> None:
-    """Prevents a restart of a service, or of a container, beside whose new code servers the old ones go on."""
+def test_services_end_as_a_whole(started: Started, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents a restart of a service, or of a container, beside whose new code servers the old ones go on, and two daemons on a home."""
     container = json.loads(next(line for line in (DEPLOY / "Containerfile").read_text().splitlines() if line.startswith("CMD"))[4:])
     services = [unit(f"invpipe-{name}.service")["Service"] for name in ("webserver", "daemon")]
-    commands = [shlex.split(service["ExecStart"]) for service in services]
-    assert [Path(commands[0][0]).name, *commands[0][1:]] == [word.replace("0.0.0.0", "127.0.0.1") for word in container]  # noqa: S104
+    lines = [service["ExecStart"].replace("${DAGSTER_HOME}", str(home / "dagster")) for service in services]
+    commands = [shlex.split(line.replace("/opt/invpipe/bin/", "")) for line in lines]
+    assert commands[0] == [word.replace("0.0.0.0", "127.0.0.1") for word in container]  # noqa: S104
     assert all("KillMode" not in service for service in services), "systemd's own, control-group, ends runs as well"
     port = free_port()
     with surroundings():
         prepare_home(home)
         processes = [
-            started.start(program(Path(first).name), *(str(port) if word == "3000" else word for word in rest)) for first, *rest in commands
+            started.start(*(program(word) if word.startswith("dagster-") else str(port) if word == "3000" else word for word in command))
+            for command in commands
         ]
     started.wait("the UI", lambda: answers(port))
     started.wait("the daemon", lambda: b"Instance is configured with the following daemons" in started.log.read_bytes())
+    with surroundings():
+        assert cli.main(["ui", "--home", str(home), "--port", str(free_port())]) == 1
+    assert "is served already by a daemon of its own; stop it first (systemctl stop invpipe-daemon)" in capsys.readouterr().err
+    beside = started.start(*(program(word) if word.startswith("dagster-") else word for word in commands[1]))
+    assert beside.wait(START_TIMEOUT_S) == 1
+    assert b"flock: failed to get lock" in started.log.read_bytes()
     codes = [started.terminate(process) for process in processes]
     started.wait(f"the end of code servers within {STOP_TIMEOUT_S:g} s", lambda: not started.alive())
     assert codes == [0, 0] or codes == [-signal.SIGTERM, 0]
