@@ -60,7 +60,7 @@ class ForecastParams(BaseModel):
     min_leaf_cells: Annotated[int, Field(ge=1)] = 100
     max_window_cells: Annotated[int, Field(ge=1000)] = 2_000_000
     max_sale_cells: Annotated[int, Field(ge=1000)] = 200_000
-    max_zero_cells: Annotated[int, Field(ge=1000)] = 300_000
+    max_zero_cells: Annotated[int, Field(ge=1000)] = 200_000
     daily_horizon_days: Days = 60
     daily_taus: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
     sku_as_category: bool = False
