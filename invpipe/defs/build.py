@@ -23,6 +23,7 @@ from invpipe.defs.packing.assets import packing_assets
 from invpipe.defs.packing.checks import packing_checks
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.report.assets import report
+from invpipe.defs.report.pages import page_assets
 from invpipe.defs.sources.assets import source_assets
 from invpipe.defs.sweep.assets import sweep_assets
 from invpipe.settings import Settings
@@ -58,6 +59,7 @@ def build_definitions(home: str | None = None) -> dg.Definitions:
                 *arena_assets(partitions),
                 *sweep_assets(partitions),
                 *packing_assets(),
+                *page_assets(partitions),
                 report,
             ]
         ),

@@ -280,6 +280,14 @@ OWN: dict[str, dict[str, str]] = {
         "order_vendors": "Vendors that get an order",
         "deferred_vendors": "Vendors whose order would have been below their minimum",
     },
+    "order_plan_changes": {
+        "change": "new, more, fewer or gone",
+        "order_units_before": "Units of the plan before",
+        "units_difference": "Units more than in the plan before",
+        "order_value_before": "Units of the plan before at their cost then, money",
+        "value_difference": "Money more than in the plan before, money",
+        "plan_before": "Day of the plan before",
+    },
     "capital_curve": {"capital": "Money that the row's plan may spend, money"},
     "order_proposals": {
         "table": "Table of the shop's database that was written to",

@@ -18,6 +18,9 @@ FIGURE_DIGITS = 6
 #: Any range of partitions in one run: every body loops over its keys and returns a dict of partition key -> artifact.
 ONE_RUN = dg.BackfillPolicy.single_run()
 
+#: Tags of a step that waits until no other one can run: what is read about a plan must not hold the plan up.
+AFTER_THE_PLAN = {"dagster/priority": "-1"}
+
 
 class ShopSettings(dg.ConfigurableResource["ShopSettings"]):
     """Settings of the home the run works on.

@@ -13,7 +13,7 @@ from invpipe.defs.build import build_definitions
 from invpipe.defs.io import CONTENT_NAME
 from invpipe.defs.partitions import VARIANTS, Partitions
 from invpipe.defs.provenance import ArtifactStore
-from invpipe.defs.report.assets import FILE_NAME
+from invpipe.defs.report.pages import FILE_NAME, PAGES
 from invpipe.defs.run import materialise, prepare_home, progress_logger, unsynced_event_log
 from invpipe.report.tables import ablation_table, fold_table, order_lines_table, text
 from invpipe.settings import Settings
@@ -42,8 +42,7 @@ def phases(settings: Settings) -> list[Phase]:
         Phase("validate", f"score {settings.folds.n_folds} walk-forward folds", tuple(partitions.fold.get_partition_keys())),
         Phase("summarise_folds", "summarise the folds"),
         Phase("weekly", f"train and gate the model of {days[-1]}", days[-1:]),
-        Phase("plan", f"forecast and plan the orders of {days[-1]}", days[-1:]),
-        Phase("explain", f"explain the forecasts of {days[-1]}", days[-1:]),
+        Phase("plan", f"forecast, plan and explain the orders of {days[-1]}", days[-1:]),
         Phase("record", "record the tape, forecast along it", windows),
         Phase("backtests", f"replay {len(VARIANTS)} policies", tuple(f"{v}|{w}" for v in VARIANTS for w in windows)),
         Phase("compare", "compare the policies", windows),
@@ -103,4 +102,4 @@ def _print_results(home: Path, settings: Settings, steps: list[Phase], say: Call
     say(f"\nAblation on {window}: real demand, simulated supply; profit with ending stock at {worth} of its cost\n")
     say(text(ablation_table(frame("ablation", window))))
     page = store.directory_path(("report", None)) / CONTENT_NAME / FILE_NAME
-    say(f"\nReport:     {page}\nArtifacts:  {store.root}\nDagster UI: invpipe ui --home {home}")
+    say(f"\nReport:     {page}\nPages:      {home / PAGES}\nArtifacts:  {store.root}\nDagster UI: invpipe ui --home {home}")

@@ -15,11 +15,15 @@ from invpipe.settings import Settings
 EXTRACT = ("raw_items", "raw_vendors", "true_demand", *(f"raw_{table}" for table in DAILY_TABLES))
 CORE = (*(f"core_{table}" for table in CONTRACTS), "quarantine", "quarantine_counts", "shop_history", "offer_deltas", "training_grid")
 MODEL = ("demand_model", "model_scores", "model_gates")
-PLAN = ("features", "serving_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
+PLAN = (
+    *("features", "serving_model", "demand_forecast", "window_forecast"),
+    *("order_plan", "order_plan_summary", "order_plan_changes", "capital_curve"),
+)
 FOLDS = ("fold_model", "fold_scores", "fold_class_scores")
-EXPLANATIONS = ("feature_families", "forecast_drivers", "forecast_fan")
+DAY_PAGE = ("feature_families", "forecast_drivers", "forecast_fan", "day_report")
 WINDOWS = ("tape", "scheduled_forecasts")
-BACKTESTS = ("backtest",)
+BACKTESTS = ("backtest", "backtest_report")
+COMPARISON = ("ablation", "window_report")
 PACKING = ("packing_plan", "packing_capacities", "packing_comparison")
 
 #: The daily chain runs in one process: a step costs a tenth of a second instead of one.
@@ -32,8 +36,8 @@ def _job(name: str, description: str, assets: Sequence[str]) -> UnresolvedAssetJ
 
 
 def plan_assets(settings: Settings) -> tuple[str, ...]:
-    """Return the assets that plan a day; where proposals are written, planning ends with them."""
-    return (*PLAN, "order_proposals") if settings.proposals.write else PLAN
+    """Return the assets that plan a day, proposals where they are written, and tell about it."""
+    return (*PLAN, *(("order_proposals",) if settings.proposals.write else ()), *DAY_PAGE)
 
 
 def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
@@ -42,19 +46,19 @@ def jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     return [
         _job(
             "daily",
-            "Extract a day, validate the shop, train a model (its schedule does so only where none serves), plan the day's orders.",
+            "Extract a day, validate the shop, train a model (its schedule does so only where none serves), plan the day, write its page.",
             (*EXTRACT, *CORE, *MODEL, *plan),
         ),
         _job("weekly", "Train a model, score it, and gate it: where it passes, it serves the days from its cutoff on.", MODEL),
         _job("extract", "Extract days without planning them; backfill a range in one run.", EXTRACT),
         _job("validate_tables_again", "Hold all extracted days against the contracts.", CORE),
-        _job("plan", "Forecast and plan a day from the validated shop.", plan),
+        _job("plan", "Forecast and plan a day from the validated shop, explain the forecasts, write the day's page.", plan),
         _job("validate", "Score walk-forward folds; backfill all folds in one run.", FOLDS),
         _job("summarise_folds", "Mean scores over the folds, and calibration by class.", ("fold_summary", "fold_calibration")),
-        _job("explain", "Say what drives the forecasts of a day.", EXPLANATIONS),
+        _job("explain", "Say what drives the forecasts of planned days and write their pages; the daily run does so by itself.", DAY_PAGE),
         _job("record", "Tapes and scheduled forecasts of backtest windows.", WINDOWS),
-        _job("backtests", "Replay windows under variants.", BACKTESTS),
-        _job("compare", "Compare the variants of a window.", ("ablation",)),
+        _job("backtests", "Replay windows under variants; a page of each.", BACKTESTS),
+        _job("compare", "Compare the variants of a window; a page of it.", COMPARISON),
         _job("sweep", "Try variants of policies and limits on a window.", ("policy_sweep", "lambda_frontier")),
         _job("pack", "Load items under several capacities.", PACKING),
         _job("write_report", "Write the HTML report.", ("report",)),

@@ -3,6 +3,7 @@
 An artifact goes when its asset has day partitions, its day lies more than `operations.keep_artifact_days` back, and nothing that stays
 reads it: an asset that gathers all days (the validated tables gather the raw ones) keeps every day of what it reads. The newest day of an
 asset stays always, and so do models with their gates: the one that serves may be old, and an operator may roll back.
+Files under `exports` stay, plans and pages alike: they are what people were given.
 
 A run goes with its events, its log files and its part of the event log when it ended more than `operations.keep_run_days` ago, unless it
 holds the newest record of an artifact that stays or of a check: the UI never shows as missing what is there.

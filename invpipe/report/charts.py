@@ -203,35 +203,50 @@ def _thinned(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.reverse().gather_every(step).reverse() if step > 1 else rows
 
 
-def days_chart(days: Mapping[str, pl.DataFrame]) -> Chart:
-    """Draw profit to date (ending stock at cost) and stock value per day and policy.
+def _to_date(column: str) -> pl.Expr:
+    """Return the running sum of a column of days, without those of the warm-up."""
+    return (pl.col(column) * pl.col("counted")).cum_sum()
+
+
+#: Panels of the days of a replay: what is drawn, its title, and how its axis is written.
+_DAY_PANELS = {
+    "profit": (_to_date("profit_at_cost"), "profit to date, stock at cost", "~s"),
+    "stock": (pl.col("inventory_value"), "stock on hand at cost", "~s"),
+    "ordered": (_to_date("order_value"), "ordered to date, at cost", "~s"),
+    "fill_rate": (_to_date("sales_units") / _to_date("demand_units"), "fill rate to date", ".1%"),
+}
+
+
+def days_chart(days: Mapping[str, pl.DataFrame], *panels: str) -> Chart:
+    """Draw the days of replays, one line each: profit to date (ending stock at cost) and stock value, or the panels that are named.
 
     Parameters
     ----------
     days
-        Per policy the frame `days` of a :class:`invpipe.arena.kpis.BacktestResult`; days of the warm-up earn, but do not count.
+        Per policy or seed the frame `days` of a :class:`invpipe.arena.kpis.BacktestResult`; days of the warm-up earn, but do not count.
+    panels
+        Of "profit", "stock", "ordered" and "fill_rate".
     """
-    parts = []
-    for policy, frame in days.items():
-        counted = pl.col("profit_at_cost") * pl.col("counted").cast(pl.Float64)
-        run = frame.select("day", policy=pl.lit(policy), profit=counted.cum_sum(), inventory_value="inventory_value")
-        parts.append(_thinned(run))
-    rows, names = pl.concat(parts), list(days)
+    names = list(days)
+    dashes = [[4, 3] if k >= len(COLOURS) else [1, 0] for k in range(len(names))]  # when the colours begin anew
 
-    def panel(column: str) -> Chart:
+    def panel(name: str) -> Chart:
+        drawn, _, form = _DAY_PANELS[name]
+        parts = [_thinned(frame.select("day", drawn.fill_nan(None).alias(name), line=pl.lit(line))) for line, frame in days.items()]
         lines: Chart = (
-            _chart(rows.select("day", "policy", column))
+            _chart(pl.concat(parts))
             .mark_line(strokeWidth=1.5)
             .encode(
                 x=_time("day"),
-                y=alt.Y(f"{column}:Q", title=None, axis=alt.Axis(format="~s")),
-                color=alt.Color("policy:N", sort=names, scale=alt.Scale(domain=names)),
+                y=alt.Y(f"{name}:Q", title=None, axis=alt.Axis(format=form), scale=alt.Scale(zero=name != "fill_rate")),
+                color=alt.Color("line:N", sort=names, scale=alt.Scale(domain=names)),
+                strokeDash=alt.StrokeDash("line:N", sort=names, scale=alt.Scale(domain=names, range=dashes)),
             )
             .properties(width=WIDTH, height=HEIGHT)
         )
         return lines
 
-    return _stack({"profit to date, stock at cost": panel("profit"), "stock on hand at cost": panel("inventory_value")})
+    return _stack({_DAY_PANELS[name][1]: panel(name) for name in panels or ("profit", "stock")})
 
 
 def vendor_chart(lines: pl.DataFrame, n: int = 15) -> Chart:
@@ -278,6 +293,31 @@ def capital_chart(lines: pl.DataFrame, capital_price: float) -> Chart:
         .properties(width=WIDTH, height=HEIGHT)
     )
     return alt.layer(curve, _rule(capital_price, "y"))
+
+
+def capital_curve_chart(curve: pl.DataFrame, capital: float) -> Chart:
+    """Draw what a plan for more or less capital is expected to earn, and what one more unit of capital would; dashed: the day's capital.
+
+    Parameters
+    ----------
+    curve
+        Rows of :func:`invpipe.allocation.capital_curve`.
+    capital
+        The day's own.
+    """
+
+    def panel(column: str, form: str) -> Chart:
+        line = (
+            _chart(curve.select("capital", column))
+            .mark_line(point=True, color=BLUE)
+            .encode(
+                x=alt.X("capital:Q", title="capital", axis=alt.Axis(format="~s", tickCount=5)),
+                y=alt.Y(f"{column}:Q", title=None, axis=alt.Axis(format=form)),
+            )
+        )
+        return alt.layer(line, _rule(capital, "x")).properties(width=WIDTH, height=HEIGHT)
+
+    return _stack({"expected value": panel("expected_value", "~s"), "capital price": panel("capital_price", ".3~f")})
 
 
 def weekly_units(sales_daily: pl.DataFrame, demand_daily: pl.DataFrame | None = None) -> pl.DataFrame:

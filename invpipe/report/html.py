@@ -14,14 +14,15 @@ from pathlib import Path
 
 import polars as pl
 
+from invpipe.arena.kpis import BacktestResult
 from invpipe.atomic import atomic_replace
 from invpipe.forecast.classes import pool, whole_slab
-from invpipe.report import charts, forecast_charts, tables
+from invpipe.report import backtest_tables, charts, forecast_charts, tables
 from invpipe.report.charts import Chart
 from invpipe.report.images import svg
 
-#: Order lines shown unless told otherwise, and SKUs whose drivers are.
-ORDER_LINES, DRIVER_SKUS = 15, 10
+#: Order lines and changes shown, SKUs whose drivers are, and SKUs that earned and lost most in a backtest.
+ORDER_LINES, CHANGED_LINES, DRIVER_SKUS, EXTREME_SKUS = 15, 30, 10, 10
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a636e; --ground: #fff; --line: #d5dae0; --mark: #fff1cc; --on-mark: #5c4300; }
@@ -32,6 +33,7 @@ _STYLE = """
 body { margin: 0; color: var(--ink); background: var(--ground); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 1rem 1rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 .5rem; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .5rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 p { max-width: 46rem; margin: .5rem 0; }
 .soft, figcaption, caption { color: var(--soft); }
@@ -40,6 +42,7 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1rem; mar
 a { color: inherit; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .75rem 1rem; margin: 1rem 0; }
 dt { color: var(--soft); font-size: .85rem; }
+li { overflow-wrap: anywhere; }
 dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .figures { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
 figure { margin: 1rem 0; max-width: 28rem; min-width: 0; flex: 1 1 22rem; }
@@ -63,7 +66,7 @@ a:focus-visible, .scroll:focus-visible { outline: 2px solid currentColor; outlin
   body { font-size: 10pt; }
   main { max-width: none; padding: 0; }
   nav { display: none; }
-  h2, caption, .simulated { break-after: avoid; }
+  h2, h3, caption, .simulated { break-after: avoid; }
   figure, tr, dl > div { break-inside: avoid; }
   figure { flex-basis: 18rem; }
   .scroll { overflow: visible; }
@@ -95,12 +98,21 @@ class Report:
         Rows of :func:`invpipe.forecast.classes.score_classes`, all folds.
     families, drivers, fan
         Frames of :func:`invpipe.forecast.explain.family_importance`, `drivers` and `forecast_fan`.
-    order_lines, order_summary
-        Lines and summary of an order plan; the summary's capital_price is drawn as a line. A column title of the lines is shown.
+    order_lines, order_summary, capital_curve
+        Lines and summary of an order plan; the summary's capital_price is drawn as a line. A column title of the lines is shown. What other
+        sums of capital would earn, rows of :func:`invpipe.allocation.capital_curve`.
+    changes
+        What differs from the plan before, rows of :func:`invpipe.allocation.plan_changes`, maybe none.
+    serving
+        Row of the asset `serving_model`: day, model, why, held_back, gates.
+    quarantine
+        Rows per table and broken rule, of the asset `quarantine_counts`.
     ablation, bound, baseline
         Table of an ablation, the clairvoyant bound on the profit, and the policy the differences are taken to.
     days
         Per policy the frame of days of one backtest.
+    backtest
+        Replays of one policy, one per lead-time seed.
     notes
         Lines on where all of this comes from: versions, seeds, hashes, paths.
     """
@@ -116,10 +128,15 @@ class Report:
     fan: pl.DataFrame | None = None
     order_lines: pl.DataFrame | None = None
     order_summary: Mapping[str, str | int | float] = field(default_factory=dict)
+    capital_curve: pl.DataFrame | None = None
+    changes: pl.DataFrame | None = None
+    serving: Mapping[str, object] = field(default_factory=dict)
+    quarantine: pl.DataFrame | None = None
     ablation: pl.DataFrame | None = None
     bound: float = float("nan")
     baseline: str = ""
     days: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    backtest: Sequence[BacktestResult] = ()
     notes: Sequence[str] = ()
 
 
@@ -140,6 +157,11 @@ def _table(frame: pl.DataFrame, caption: str) -> str:
     return f'<div class="scroll" tabindex="0">\n{tables.html_table(frame, caption)}</div>\n'
 
 
+def _lines(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>\n" for line in lines)
+    return f'<ul class="soft">\n{items}</ul>\n'
+
+
 def _facts(facts: Mapping[str, object]) -> str:
     """Return the facts as a list of terms, each value written as in a table."""
     pairs = ((name, tables.cells(pl.DataFrame({name: [value]}))[0][0]) for name, value in facts.items() if value not in ("", None))
@@ -149,7 +171,7 @@ def _facts(facts: Mapping[str, object]) -> str:
 
 def _shop(report: Report) -> str:
     out = _facts(report.shop)
-    if report.weekly is not None:
+    if report.weekly is not None and not report.weekly.is_empty():
         out += _figures(_figure(charts.demand_chart(report.weekly), "demand", "Units per week over all SKUs."))
     return out
 
@@ -211,18 +233,45 @@ def _explanation(report: Report) -> str:
     return out
 
 
-def _orders(lines: pl.DataFrame, summary: Mapping[str, str | int | float]) -> str:
-    out = _facts(summary)
+def _orders(lines: pl.DataFrame, report: Report) -> str:
+    out, figures = _facts(report.order_summary), []
+    price, capital = (float(report.order_summary.get(name, 0.0)) for name in ("capital_price", "capital"))
     if lines.is_empty():
-        return out + _paragraph("Nothing is ordered.")
-    shown = tables.order_lines_table(lines, ORDER_LINES)
-    out += _table(shown, f"The first {len(shown):,} of {len(lines):,} order lines, highest value per capital of the last lot first.")
-    price = float(summary.get("capital_price", 0.0))
-    caption = f"What the last lot of each line earns per unit of capital, best lines first; dashed: the capital price, {price:.3f}."
-    return out + _figures(
-        _figure(charts.vendor_chart(lines), "vendors", "Order value by vendor."),
-        _figure(charts.capital_chart(lines, price), "capital", caption),
-    )
+        out += _paragraph("Nothing is ordered.")
+    else:
+        shown = tables.order_lines_table(lines, ORDER_LINES)
+        out += _table(shown, f"The first {len(shown):,} of {len(lines):,} order lines, highest value per capital of the last lot first.")
+        caption = f"What the last lot of each line earns per unit of capital, best lines first; dashed: the capital price, {price:.3f}."
+        figures.append(_figure(charts.vendor_chart(lines), "vendors", "Order value by vendor."))
+        figures.append(_figure(charts.capital_chart(lines, price), "capital", caption))
+    if report.capital_curve is not None:
+        worth = f"What plans for other sums of capital would be worth, and one more unit of it; dashed: the day's capital, {capital:,.0f}."
+        figures.append(_figure(charts.capital_curve_chart(report.capital_curve, capital), "curve", worth))
+    return out + (_figures(*figures) if figures else "")
+
+
+def _changes(changes: pl.DataFrame) -> str:
+    if changes.is_empty():
+        return _paragraph("Every line is as in the plan before, or there is no plan before.")
+    counts = {f"lines {name}": changes.filter(change=name).height for name in ("new", "gone", "more", "fewer")}
+    out = _facts({"since the plan of": changes["plan_before"][0], **counts, "value_difference": float(changes["value_difference"].sum())})
+    most = changes.sort(pl.col("value_difference").abs(), descending=True, maintain_order=True).head(CHANGED_LINES)
+    columns = ("sku", "vendor", "change", "order_units_before", "order_units", "value_difference", "reason")
+    return out + _table(most.select(columns), f"The {len(most):,} of {len(changes):,} changed lines that move the most money.")
+
+
+def _serving(row: Mapping[str, object]) -> str:
+    out = _facts({name: row[name] for name in ("model", "why")})
+    if row["held_back"]:
+        out += f"<p><strong>{escape(str(row['held_back']))}.</strong> The last good model goes on.</p>\n"
+    return out + _lines(str(row["gates"]).split("; "))
+
+
+def _quarantine(counts: pl.DataFrame) -> str:
+    failed = counts.filter(pl.col("failed_rows") > 0)
+    if failed.is_empty():
+        return _paragraph(f"Every row of the {counts['table'].n_unique()} tables keeps its contract.")
+    return _table(failed, "Rows that broke a rule of their table's contract when it was validated last: nothing downstream has read them.")
 
 
 def _arena(report: Report, table: pl.DataFrame) -> str:
@@ -241,23 +290,55 @@ def _arena(report: Report, table: pl.DataFrame) -> str:
     return out + _figures(*figures)
 
 
+def _backtest(results: Sequence[BacktestResult]) -> str:
+    first, seeds = results[0], len(results)
+    counted, worth = first.days.filter("counted")["day"], f"{first.params.liquidation_frac:.0%}"
+    out = _paragraph(
+        f"Policy {first.policy} replayed under {seeds} lead-time seed{'s' * (seeds != 1)}, {counted[0]} to {counted[-1]} after "
+        f"{first.params.warm_up_days} days of warm-up. In the profit, ending stock and pipeline are worth {worth} of their cost."
+    )
+    out += _table(backtest_tables.kpi_table(results), "Key figures of the days that count; seeds differ in the vendors' lead times alone.")
+    by_seed = {f"seed {result.seed}": result.days for result in results}
+    by_day = charts.days_chart(by_seed, "profit", "stock", "ordered", "fill_rate")
+    figures = [_figure(by_day, "replay-days", "Day by day, a line per seed; sums begin with the days that count.")]
+    ordered = backtest_tables.vendor_orders(results)
+    if not ordered.is_empty():
+        figures.append(_figure(charts.vendor_chart(ordered), "replay-vendors", "Orders at cost by vendor, mean over the seeds."))
+    out += _figures(*figures)
+    skus = backtest_tables.sku_table(results)
+    for what, part in (
+        ("earned", skus.filter(pl.col("profit") > 0).head(EXTREME_SKUS)),
+        ("lost", skus.filter(pl.col("profit") < 0).reverse().head(EXTREME_SKUS)),
+    ):
+        if not part.is_empty():
+            out += _table(part, f"SKUs that {what} most, {len(part)} of {len(skus):,}, mean over the seeds.")
+    return out + "<h3>Parameters</h3>\n" + _facts(backtest_tables.parameter_facts(first))
+
+
 def _sections(report: Report) -> Iterator[tuple[str, str, str]]:
     """Yield id, heading and content of every section that has something to tell."""
     if report.shop or report.weekly is not None:
         yield "shop", "The shop", _shop(report)
+    if report.order_lines is not None:
+        yield "orders", "Order plan", _orders(report.order_lines, report)
+    if report.changes is not None:
+        yield "changes", "Changes", _changes(report.changes)
+    if report.serving:
+        yield "model", "Serving model", _serving(report.serving)
+    if explanation := _explanation(report):
+        yield "explanation", "Drivers of the forecast", explanation
     if report.fold_scores is not None:
         yield "forecast", "Forecast", _forecast(report.fold_scores)
     if report.class_scores is not None:
         yield "calibration", "Calibration", _classes(report.class_scores)
-    if explanation := _explanation(report):
-        yield "explanation", "Drivers of the forecast", explanation
-    if report.order_lines is not None:
-        yield "orders", "Order plan", _orders(report.order_lines, report.order_summary)
     if report.ablation is not None:
         yield "arena", "Replay of policies", _arena(report, report.ablation)
+    if report.backtest:
+        yield "backtest", "Backtest", _backtest(report.backtest)
+    if report.quarantine is not None:
+        yield "quarantine", "Quarantine", _quarantine(report.quarantine)
     if report.notes:
-        lines = "".join(f"<li>{escape(note)}</li>\n" for note in report.notes)
-        yield "notes", "Provenance", f'<ul class="soft">\n{lines}</ul>\n'
+        yield "notes", "Provenance", _lines(report.notes)
 
 
 def render_report(report: Report) -> str:

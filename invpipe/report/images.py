@@ -48,6 +48,11 @@ def _config(ink: str, ground: str) -> dict[str, Any]:
     }
 
 
+def _drawn(chart: Chart, ink: str, ground: str) -> str:
+    """Return the chart as SVG; it is not held against Vega-Lite's schema, which takes longer than to draw it: the tests do that."""
+    return vl_convert.vegalite_to_svg(chart.to_dict(validate=False), config=_config(ink, ground), allowed_base_urls=[])
+
+
 def svg(chart: Chart, label: str, name: str) -> str:
     """Return the chart as an SVG element to be put into a page.
 
@@ -60,7 +65,7 @@ def svg(chart: Chart, label: str, name: str) -> str:
     name
         Prefix of the ids within, so that the pictures of one page do not share any; letters, digits and hyphens.
     """
-    drawn = vl_convert.vegalite_to_svg(chart.to_dict(), config=_config("currentColor", "transparent"), allowed_base_urls=[])
+    drawn = _drawn(chart, "currentColor", "transparent")
     for number, old in enumerate(dict.fromkeys(_ID.findall(drawn))):  # the converter counts ids on from picture to picture
         drawn = drawn.replace(f'id="{old}"', f'id="{name}-{number}"').replace(f"url(#{old})", f"url(#{name}-{number})")
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
@@ -133,7 +138,7 @@ def png_markdown(chart: Chart, label: str = "chart") -> str:
     label
         Text for those who do not see it.
     """
-    drawn = vl_convert.vegalite_to_svg(chart.to_dict(), config=_config("#1b1f24", "white"), allowed_base_urls=[])
+    drawn = _drawn(chart, "#1b1f24", "white")
     for scale in SCALES:
         image = indexed(vl_convert.svg_to_png(drawn, scale=scale))
         if len(image) < PNG_BYTES:

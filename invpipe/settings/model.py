@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -239,6 +240,7 @@ def _explain(error: ValidationError, file: Path | None, from_environment: Mappin
         msg = f"{name} in {origin} is no setting; allowed there: {', '.join(_names_beside(location))}"
     else:
         value = "(hidden)" if set(location) & set(SECRETS) else repr(_without_secrets(first["input"]))
+        value = re.sub(r"://\S*@", "://(hidden)@", value)  # a login in an address
         msg = f"{name} = {value} in {origin} is refused: {first['msg']}"
     others = error.error_count() - 1
     return f"{msg} (and {others} more)" if others else msg

@@ -247,9 +247,13 @@ class ReportSettings(Section):
     ----------
     fiscal_year_start
         First day of the shop's fiscal year as month-day, "07-01"; sales are summed by fiscal year.
+    base_url
+        Address under which a web server gives out `exports/reports` of the home, "https://dagster.example.com/reports": the assets of pages
+        link to it. Empty for no links.
     """
 
     fiscal_year_start: str = "01-01"
+    base_url: str = Field(default="", pattern=r"^(https?://[^\s/@?#][^\s@?#]*)?$")
 
     @field_validator("fiscal_year_start")
     @classmethod

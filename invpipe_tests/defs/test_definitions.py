@@ -28,7 +28,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 #: Assets that may know the true demand; a forecast or a plan never does.
 FOLDS = {"fold_scores", "fold_summary", "fold_class_scores", "fold_calibration"}
-EVALUATION = FOLDS | {"tape", "backtest", "ablation", "policy_sweep", "lambda_frontier", "report"}
+EVALUATION = FOLDS | {"tape", "backtest", "ablation", "policy_sweep", "lambda_frontier", "backtest_report", "window_report", "report"}
 
 
 def definitions_of_defaults(home: Path) -> dg.Definitions:

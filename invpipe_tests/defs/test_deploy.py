@@ -14,6 +14,7 @@ from dagster._core.instance.config import dagster_instance_config
 import invpipe
 from invpipe import cli
 from invpipe.defs.build import build_definitions
+from invpipe.defs.report.pages import PAGES, published
 from invpipe.defs.run import prepare_home
 from invpipe.errors import StorageError
 from invpipe.settings import Settings, find_home, write_settings
@@ -118,6 +119,19 @@ def test_ui_is_bound_to_loopback() -> None:
     assert proxy.index("auth_basic_user_file") < proxy.index("location /")
     assert proxy.count("{") == proxy.count("}")
     assert "-p 127.0.0.1:3000:3000" in (DEPLOY / "Containerfile").read_text()
+
+
+def test_pages_are_given_out_where_they_lie(tmp_path: Path) -> None:
+    """Prevents links of the assets that lead nowhere: the proxy's directory and address are those of the published pages."""
+    proxy = (DEPLOY / "nginx.conf").read_text()
+    assert f"alias {environment()['INVPIPE_HOME']}/{PAGES.as_posix()}/;" in proxy
+    (address,) = re.findall(r'base_url = "(.*)"', proxy)
+    write_settings(tmp_path, report={"base_url": address})
+    shown = published(Settings.load(tmp_path), "2017-12-31", "<p>page</p>")
+    (host,) = set(re.findall(r"server_name (\S+);", proxy))
+    (location,) = re.findall(r"location (/\w+/) \{", proxy)
+    assert shown["link"].value == f"https://{host}{location}2017-12-31.html"
+    assert proxy.index("auth_basic_user_file") < proxy.index(f"location {location}")  # the server's password holds for the pages
 
 
 def test_environment_is_made_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

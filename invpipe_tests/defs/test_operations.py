@@ -15,7 +15,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 
 from invpipe.defs import operations
 from invpipe.defs.build import build_definitions
-from invpipe.defs.jobs import CORE, PLAN
+from invpipe.defs.jobs import CORE, plan_assets
 from invpipe.defs.operations import CATCH_UP_TAG, catch_up_sensor, late_data_sensor, plan_freshness, plan_state
 from invpipe.defs.partitions import Partitions
 from invpipe.defs.provenance import PARQUET_KEY, ArtifactStore, ProvenanceRecord, Upstream
@@ -213,7 +213,7 @@ def test_late_rows_renew_todays_plan_once(settings: Settings, store: ArtifactSto
     request = late(settings, instance)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2017-06-09"
-    assert {key.to_user_string() for key in request.asset_selection or ()} == {*CORE, *PLAN}
+    assert {key.to_user_string() for key in request.asset_selection or ()} == {*CORE, *plan_assets(settings)}
     again = late(settings, instance)
     assert isinstance(again, dg.RunRequest)
     assert again.run_key == request.run_key

@@ -19,9 +19,11 @@ from invpipe_tests.pipeline.conftest import WINDOW, Home
 
 LAST_DAY = "2017-12-31"
 MODEL = ("demand_model", "model_scores", "model_gates")
-PLAN = ("features", "serving_model", "demand_forecast", "window_forecast", "order_plan", "order_plan_summary", "capital_curve")
-EXPLANATIONS = ("feature_families", "forecast_drivers", "forecast_fan")
+ORDERS = ("order_plan", "order_plan_summary", "order_plan_changes", "capital_curve")
+PLAN = ("features", "serving_model", "demand_forecast", "window_forecast", *ORDERS)
+DAY_PAGE = ("feature_families", "forecast_drivers", "forecast_fan", "day_report")
 BACKTESTS = [("backtest", f"{variant}|{WINDOW.name}") for variant in VARIANTS]
+PAGES = [("backtest_report", key) for _, key in BACKTESTS]
 
 
 def test_every_artifact_is_there_with_its_record(demo: Home) -> None:
@@ -32,11 +34,11 @@ def test_every_artifact_is_there_with_its_record(demo: Home) -> None:
     for name in days:
         assert sum(asset == name for asset, _ in records) == 365, name
     wanted: set[tuple[str, str | None]] = (
-        {(name, LAST_DAY) for name in (*MODEL, *PLAN, *EXPLANATIONS)}
-        | set(BACKTESTS)
+        {(name, LAST_DAY) for name in (*MODEL, *PLAN, *DAY_PAGE)}
+        | {*BACKTESTS, *PAGES}
         | {(name, fold) for name in ("fold_model", "fold_scores", "fold_class_scores") for fold in ("00", "01")}
     )
-    wanted |= {(name, WINDOW.name) for name in ("tape", "scheduled_forecasts", "ablation")}
+    wanted |= {(name, WINDOW.name) for name in ("tape", "scheduled_forecasts", "ablation", "window_report")}
     wanted |= {(name, None) for name in ("report", "fold_summary", "fold_calibration")}
     assert wanted <= set(records)
     for (name, partition), record in records.items():
@@ -51,7 +53,7 @@ def test_nothing_is_stale_afterwards(demo: Home) -> None:
     specs = [
         spec for spec in demo.definitions().resolve_all_asset_specs() if spec.group_name not in {"sweep", "packing"}
     ]  # no part of the demo
-    days = {name: [LAST_DAY] for name in (*MODEL, *PLAN, *EXPLANATIONS)}
+    days = {name: [LAST_DAY] for name in (*MODEL, *PLAN, *DAY_PAGE)}
     assert stale_assets(specs, demo.settings, days) == {}
 
 
@@ -115,9 +117,10 @@ def test_report_is_one_page_that_needs_no_network(demo: Home) -> None:
 def test_output_names_the_places(demo: Home) -> None:
     """Prevents results that the reader of the terminal cannot find."""
     assert f"Report:     {demo.content('report') / 'report.html'}" in demo.output
+    assert f"Pages:      {demo.path / 'exports' / 'reports'}" in demo.output
     assert f"Artifacts:  {demo.store.root}" in demo.output
     assert f"invpipe ui --home {demo.path}" in demo.output
-    assert [line.split()[0] for line in demo.lines if line.startswith("[")] == [f"[{k}/11]" for k in range(1, 12)]
+    assert [line.split()[0] for line in demo.lines if line.startswith("[")] == [f"[{k}/10]" for k in range(1, 11)]
     for text in ("Forecast: mean scores", f"Order plan of {LAST_DAY}", f"Ablation on {WINDOW.name}", "simulated supply", "of bound"):
         assert text in demo.output
 
@@ -131,7 +134,7 @@ def test_second_run_makes_nothing(demo: Home) -> None:
     """Prevents minutes of work for a second look."""
     again = Home(demo.path)
     assert again.show() == 0
-    assert sum("0 artifacts made" in line for line in again.lines) == 11
+    assert sum("0 artifacts made" in line for line in again.lines) == 10
     assert results(again) == results(demo)
 
 
@@ -144,10 +147,9 @@ def test_planning_setting_makes_only_what_depends_on_it(demo: Home, copy_of: Cal
     after = home.artifacts()
     assert set(after) == set(before)
     changed = {artifact for artifact, record in after.items() if record.created_at != before[artifact].created_at}
-    wanted: set[tuple[str, str | None]] = {
-        (name, LAST_DAY) for name in ("window_forecast", "order_plan", "order_plan_summary", "capital_curve", *EXPLANATIONS)
-    }
-    wanted |= {("scheduled_forecasts", WINDOW.name), ("ablation", WINDOW.name), ("report", None), *BACKTESTS}
+    wanted: set[tuple[str, str | None]] = {(name, LAST_DAY) for name in ("window_forecast", *ORDERS, *DAY_PAGE)}
+    wanted |= {(name, WINDOW.name) for name in ("scheduled_forecasts", "ablation", "window_report")}
+    wanted |= {("report", None), *BACKTESTS, *PAGES}
     assert changed == wanted
     assert made == len(wanted)
     assert after["window_forecast", LAST_DAY].content_hash == before["window_forecast", LAST_DAY].content_hash

@@ -10,6 +10,7 @@ import pytest
 from invpipe.defs.allocation import assets
 from invpipe.defs.allocation.exports import EXPORTS, plan_before
 from invpipe.defs.common import figures
+from invpipe.defs.report.pages import PAGES
 from invpipe_tests.pipeline.conftest import Home
 
 DAYS = ("2017-12-30", "2017-12-31")
@@ -45,7 +46,15 @@ def test_files_and_changes_of_a_plan(demo: Home, copy_of: Callable[[Home], Home]
     assert [said[f"lines_{kind}"].value for kind in ("new", "gone", "more", "fewer")] == [1, 0, 0, 1]
     assert sorted(changes["sku"]) == sorted(plan["sku"].head(2))
     assert changes["reason"].str.len_chars().min() > 0
+    kept = home.frame("order_plan_changes", day)
+    assert kept["plan_before"].cast(pl.String).to_list() == [DAYS[0]] * 2
+    assert kept.drop("plan_before").equals(changes.cast(kept.drop("plan_before").schema))
+    page = (home.path / PAGES / f"{day}.html").read_text(encoding="utf-8")
+    assert f"<dt>since the plan of</dt><dd>{DAYS[0]}</dd>" in page
+    assert all(f'<th scope="row">{sku}</th>' in page for sku in changes["sku"])
     assert not (demo.path / EXPORTS / f"{day}_changes.csv").exists()  # the demo plans one day: nothing is before it
+    assert demo.frame("order_plan_changes", day).schema == kept.schema
+    assert demo.frame("order_plan_changes", day).is_empty()
 
 
 def test_plan_before_is_the_last_one_before_the_day(demo: Home) -> None:

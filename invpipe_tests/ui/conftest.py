@@ -45,6 +45,9 @@ DAYS = tuple((date(2017, 1, 1) + timedelta(days=k)).isoformat() for k in range(7
 PLANNED = DAYS[-6:]
 WINDOW = BacktestWindow(name="spring", start=date(2017, 2, 25), end=date(2017, 3, 16))
 
+#: Where a proxy would show the pages; nobody asks it.
+PAGES_URL = "https://pages.example.com"
+
 #: Jobs of the demo that these tests do without, or start from the UI.
 NOT_NEEDED = {"validate", "summarise_folds", "backtests", "compare", "write_report"}
 
@@ -68,6 +71,7 @@ def build_home(path: Path) -> Home:
         gates=dict.fromkeys(GateSettings.model_fields, 1e6),  # a model of so small a shop is no good one
         planning={"capital_limit_frac": 1.05},  # so little that the plan has to choose
         backtest={"windows": [WINDOW], "warm_up_days": 3, "lead_time_seeds": 1},
+        report={"base_url": PAGES_URL},
     )
     with surroundings(), dg.DagsterInstance.from_config(str(prepare_home(home.path))) as instance:
         for phase in phases(home.settings):

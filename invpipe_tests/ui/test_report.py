@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
-from invpipe.history import ShopHistory
-from invpipe.report import Report, render_report
-from invpipe.report.charts import weekly_units
+from invpipe.defs.report.pages import PAGES
+from invpipe.report import write_report
 from invpipe_tests.pipeline.conftest import Home
 from invpipe_tests.ui.browser import Browser
-from invpipe_tests.ui.conftest import PLANNED
+from invpipe_tests.ui.conftest import PAGES_URL, PLANNED, WINDOW
 from invpipe_tests.unit.report import examples
 
 #: A common phone, and what the margins leave of a sheet of A4, in points of the page.
@@ -48,35 +49,20 @@ return {
 """
 
 
-def day_page(home: Home) -> Report:
-    """Return the report of the home's last planned day."""
-    day = PLANNED[-1]
-    history = ShopHistory.open(home.content("shop_history"))
-    return Report(
-        title=f"Order plan of {day}",
-        shop={"SKUs": len(history.skus), "days": f"{history.first_day} to {history.last_day}"},
-        simulated=("vendors", "offers"),
-        weekly=weekly_units(history.sales_daily, home.frame("true_demand")),
-        families=home.frame("feature_families", day),
-        drivers=home.frame("forecast_drivers", day),
-        fan=home.frame("forecast_fan", day),
-        order_lines=home.frame("order_plan", day),
-        order_summary=home.frame("order_plan_summary", day).row(0, named=True),
-    )
-
-
-def backtest_page() -> Report:
-    """Return a report with every section, of policies and SKUs with awkward names."""
-    return examples.report()
-
-
 @pytest.fixture(scope="module")
 def pages(home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The two pages as files."""
-    folder, made = tmp_path_factory.mktemp("reports"), {"day": day_page(home), "backtest": backtest_page()}
-    for name, page in made.items():
-        (folder / f"{name}.html").write_text(render_report(page), encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in made}
+    """The page of the last planned day, that of a backtest made beside the home, and one with every section and awkward names, as files."""
+    folder = tmp_path_factory.mktemp("reports")
+    beside = Home(folder / "home")
+    shutil.copytree(home.path / "artifacts", beside.path / "artifacts")
+    shutil.copy(home.path / "invpipe.toml", beside.path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        beside.materialise(instance, "backtests", f"ss|{WINDOW.name}")
+    return {
+        "day": home.path / PAGES / f"{PLANNED[-1]}.html",
+        "backtest": beside.path / PAGES / WINDOW.name / "ss.html",
+        "awkward": write_report(folder / "awkward.html", examples.report()),
+    }
 
 
 @contextmanager
@@ -92,12 +78,12 @@ def laid_out(browser: Browser, page: Path, size: tuple[int, int], media: str, sc
             browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
-@pytest.mark.parametrize("name", ["day", "backtest"])
+@pytest.mark.parametrize("name", ["day", "backtest", "awkward"])
 def test_report_is_readable_on_a_phone(browser: Browser, pages: dict[str, Path], name: str) -> None:
     """Prevents a page that a phone moves sideways, plots that it shows in part, and letters too small to read."""
     with laid_out(browser, pages[name], PHONE, "screen") as found:
         assert (found["overflow"], found["sticking"], found["captions"], found["small"]) == (0, [], [], [])
-        assert (found["plots"], found["tables"]) == {"day": (5, 2), "backtest": (15, 8)}[name]
+        assert (found["plots"], found["tables"]) == {"day": (6, 3), "backtest": (2, 3), "awkward": (18, 13)}[name]
 
 
 def test_picture_of_the_report_on_a_phone(browser: Browser, pages: dict[str, Path]) -> None:
@@ -107,7 +93,7 @@ def test_picture_of_the_report_on_a_phone(browser: Browser, pages: dict[str, Pat
         browser.picture("report-phone")
 
 
-@pytest.mark.parametrize("name", ["day", "backtest"])
+@pytest.mark.parametrize("name", ["day", "backtest", "awkward"])
 def test_report_is_printed_whole(browser: Browser, pages: dict[str, Path], name: str) -> None:
     """Prevents columns that the edge of the paper cuts off, and a sheet of black ink for a reader who likes dark pages."""
     with laid_out(browser, pages[name], PAPER, "print", "dark") as found:
@@ -119,3 +105,10 @@ def test_screen_keeps_the_readers_dark(browser: Browser, pages: dict[str, Path])
     """Prevents a test of the paper's white ground that passes because nothing was ever dark."""
     with laid_out(browser, pages["day"], PHONE, "screen", "dark") as found:
         assert found["ground"] == "rgb(21, 24, 28)"
+
+
+def test_page_is_linked_from_its_asset(browser: Browser, home: Home) -> None:
+    """Prevents a page that an operator has to look for on the machine: the asset names its place and links to where the proxy shows it."""
+    browser.open("/assets/day_report")
+    browser.see_text(str((home.path / PAGES / f"{PLANNED[-1]}.html").resolve()))
+    browser.see(f"//a[@href='{PAGES_URL}/{PLANNED[-1]}.html']")

@@ -46,6 +46,7 @@ def allocation_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     outs = {
         "order_plan": "What to order today, from which vendor, how much, and why: one row per order line, best use of capital first.",
         "order_plan_summary": "Status, objective, certified bound, gap, capital and its price of the day's plan, one row.",
+        "order_plan_changes": "Lines that are new, gone or changed in units since the plan before, each with the reason.",
         "capital_curve": "What more or less capital would be worth today: expected value and price of capital per capital.",
     }
 
@@ -60,18 +61,22 @@ def allocation_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.Output[dict[str, pl.DataFrame]]]:
         """Spend each day's capital where its next unit earns most."""
         now = settings.get()
-        lines, summaries, curves = {}, {}, {}
+        lines, summaries, changes, curves = {}, {}, {}, {}
         for day, forecast in sorted(window_forecast.items()):
             offers = daily_offers(shop_history, date.fromisoformat(day), WindowDemand.from_frame(forecast), planning_params(now))
             plan = offers.plan(now.planning.method, PLAN_PARAMS)
             lines[day] = offers.lines(plan)
             summary = {name: value for name, value in plan.summary().items() if name != "seconds"}  # seconds differ from run to run
             summaries[day] = pl.DataFrame([summary])
+            since, changed = _changes(now, day, offers, plan, lines)
+            changes[day] = changed.with_columns(plan_before=pl.lit(since, pl.String).str.to_date())
             curves[day] = capital_curve(plan.problem, [share * offers.cheapest.capital for share in CURVE], plan)
             context.add_asset_metadata(figures(summary) | _shown(lines[day], plan), asset_key="order_plan", partition_key=day)
-            context.add_asset_metadata(_for_buyers(now, day, offers, plan, lines), asset_key="order_plan_summary", partition_key=day)
+            shown = _for_buyers(now, day, offers, lines[day], since, changed)
+            context.add_asset_metadata(shown, asset_key="order_plan_summary", partition_key=day)
         yield dg.Output(lines, "order_plan")
         yield dg.Output(summaries, "order_plan_summary")
+        yield dg.Output(changes, "order_plan_changes")
         yield dg.Output(curves, "capital_curve")
 
     return [plan_orders]
@@ -87,16 +92,22 @@ def _shown(lines: pl.DataFrame, plan: OrderPlan) -> dict[str, Any]:
     }
 
 
-def _for_buyers(settings: Settings, day: str, offers: DailyOffers, plan: OrderPlan, lines: dict[str, pl.DataFrame]) -> dict[str, Any]:
-    """Return tables by vendor, the changes since the plan before, and the files; a plan that its check will refuse is not written."""
-    now = lines[day]
-    shown, changes = buyer_metadata(now), None
+def _changes(
+    settings: Settings, day: str, offers: DailyOffers, plan: OrderPlan, lines: dict[str, pl.DataFrame]
+) -> tuple[str | None, pl.DataFrame]:
+    """Return the day of the plan before and what has changed since; None and no row where there is none."""
+    now, nothing = lines[day], lines[day].clear()
     known = plan_before(settings, day, lines)
-    if known is not None:
-        before, old = known
-        changes = plan_changes(old, now, offers.offered(plan.capital_price))
-        shown |= changes_metadata(before, changes)
-    return shown if faults(now, offers.cheapest.capital) else shown | exported(settings.home, day, now, changes)
+    before, old, new = (None, nothing, nothing) if known is None else (*known, now)
+    return before, plan_changes(old, new, offers.offered(plan.capital_price))
+
+
+def _for_buyers(
+    settings: Settings, day: str, offers: DailyOffers, now: pl.DataFrame, since: str | None, changes: pl.DataFrame
+) -> dict[str, Any]:
+    """Return tables by vendor, the changes since the plan before, and the files; a plan that its check will refuse is not written."""
+    shown = buyer_metadata(now) | (changes_metadata(since, changes) if since else {})
+    return shown if faults(now, offers.cheapest.capital) else shown | exported(settings.home, day, now, changes if since else None)
 
 
 def proposal_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:

@@ -66,10 +66,11 @@ def replay_windows(settings: Settings, windows: Sequence[str], variants: Sequenc
             if missing := open_replays(replays, window, settings):
                 say(f"{window} is not compared: {len(missing)} of {len(VARIANTS)} backtests are open, first {next(iter(missing))}")
                 continue
-            made = run("compare", window).made
+            anew = run("compare", window).made
             compared.append(window)
-            say(f"{window} is {'compared' if made else 'compared already'}")
-    done = Replayed(sum(one.made for one in outcomes), sum(one.reused for one in outcomes), failed, tuple(compared))
+            say(f"{window} is {'compared' if anew else 'compared already'}")
+    made = sum(bool(one.made) for one in outcomes)
+    done = Replayed(made, len(outcomes) - made, failed, tuple(compared))
     say(f"{done.made} backtests made, {done.reused} re-used, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}")
     return done
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from invpipe.allocation import protection_windows
-from invpipe.defs.common import ONE_RUN, ShopSettings, declared, known
+from invpipe.defs.common import AFTER_THE_PLAN, ONE_RUN, ShopSettings, declared, known
 from invpipe.defs.forecast.assets import forecast_params
 from invpipe.defs.forecast.registry import ModelRegistry
 from invpipe.defs.io import PartitionStream
@@ -108,6 +108,7 @@ def insight_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         partitions_def=partitions.day,
         backfill_policy=ONE_RUN,
         name="explain_forecast",
+        op_tags=AFTER_THE_PLAN,
     )
     def explain_forecast(
         context: dg.AssetExecutionContext, shop_history: ShopHistory, serving_model: dict[str, pl.DataFrame], settings: ShopSettings

@@ -1,42 +1,17 @@
-"""The static HTML report: what the operator hands on."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""The report of the whole shop: what the operator hands on."""
 
 import dagster as dg
 import polars as pl
 
 from invpipe.defs.common import ShopSettings, declared, known
 from invpipe.defs.partitions import BASELINE
+from invpipe.defs.report.pages import HtmlReport, published, simulated
 from invpipe.history import ShopHistory
 from invpipe.report import Report, render_report
 from invpipe.report.charts import weekly_units
 
-#: Tables that no public data set has; the embedded shop simulates them.
-SIMULATED = ("vendors", "offers", "page views", "stock", "orderable days")
-
 #: Assets of which the report shows the last day.
 OF_LAST_DAY = ("order_plan", "order_plan_summary", "feature_families", "forecast_drivers", "forecast_fan")
-
-#: File name inside the artifact.
-FILE_NAME = "report.html"
-
-
-@dataclass(frozen=True)
-class HtmlReport:
-    """A self-contained HTML page."""
-
-    html: str
-
-    def save(self, directory: Path) -> None:
-        """Write the page into a new directory."""
-        directory.mkdir()
-        (directory / FILE_NAME).write_text(self.html, encoding="utf-8")
-
-    @classmethod
-    def open(cls, directory: Path) -> "HtmlReport":
-        """Read a page written by :meth:`save`."""
-        return cls((directory / FILE_NAME).read_text(encoding="utf-8"))
 
 
 @dg.asset(
@@ -45,6 +20,7 @@ class HtmlReport:
     **declared("report", __file__, "source", "backtest", kinds={"html"}),
 )
 def report(
+    context: dg.AssetExecutionContext,
     shop_history: ShopHistory,
     true_demand: pl.DataFrame,
     fold_scores: dict[str, pl.DataFrame],
@@ -72,7 +48,7 @@ def report(
     page = Report(
         title="invpipe report",
         shop=shop,
-        simulated=SIMULATED if settings.get().source == "embedded" else (),
+        simulated=simulated(settings.get()),
         weekly=weekly_units(shop_history.sales_daily, demand),
         fold_scores=pl.concat(fold_scores[key] for key in sorted(fold_scores)),
         class_scores=pl.concat(fold_class_scores[key] for key in sorted(fold_class_scores)),
@@ -85,4 +61,6 @@ def report(
         bound=float(table["clairvoyant_bound"][0]),
         baseline=BASELINE,
     )
-    return HtmlReport(render_report(page))
+    made = HtmlReport(render_report(page))
+    context.add_output_metadata(published(settings.get(), "shop", made.html))
+    return made

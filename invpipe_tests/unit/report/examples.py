@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
 
-from invpipe.allocation import AllocationProblem, allocate
+from invpipe.allocation import AllocationProblem, allocate, capital_curve, plan_changes
+from invpipe.arena import BacktestParams, BacktestResult, run_backtest
 from invpipe.forecast.classes import CLASS_SCHEMA, DEMAND_CLASSES, PERCENTS, PIT_BINS
 from invpipe.forecast.explain import DRIVER_SCHEMA
 from invpipe.forecast.law import CountLaw
 from invpipe.forecast.scores import SCORE_SCHEMA
 from invpipe.report import Report
 from invpipe.report.charts import weekly_units
+from invpipe_tests.unit.arena.worlds import MixedPolicy, random_tape
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" | a\\b"
 START = date(2017, 1, 2)
@@ -156,11 +159,33 @@ def days(n_days: int = 40, warm_up: int = 5) -> pl.DataFrame:
     )
 
 
-def plan_lines(n: int = 30) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
-    """Return lines and summary of a real plan that its capital binds."""
+def backtest(n_seeds: int = 3) -> tuple[BacktestResult, ...]:
+    """Return real replays of a small world in which orders are placed, with awkward names of policy, vendor and SKU."""
+    tape, params = random_tape(3, n_sku=30, n_vendor=3, n_days=40), BacktestParams(capital_limit=60.0, warm_up_days=5)
+    names = {"S0": HOSTILE, "V0": HOSTILE}
+    results = (run_backtest(tape, MixedPolicy(0), params, seed) for seed in range(n_seeds))
+    return tuple(
+        replace(
+            result,
+            policy=HOSTILE,
+            orders=result.orders.with_columns(pl.col("sku", "vendor").replace(names)),
+            sku_totals=result.sku_totals.with_columns(pl.col("sku").replace(names)),
+        )
+        for result in results
+    )
+
+
+def quarantine() -> pl.DataFrame:
+    """Return the counts of two tables, one of which broke a rule."""
+    columns = {"table": ["items", "sales_daily"], "rule": [None, "sku is known"], "failed_rows": [0, 3], "total_rows": [10, 1000]}
+    return pl.DataFrame({**columns, "example": [None, HOSTILE]})
+
+
+def plan_problem(n: int = 30) -> AllocationProblem:
+    """Return a problem whose capital binds."""
     rng = np.random.default_rng(0)
     cost = rng.uniform(1.0, 5.0, n).round(2)
-    problem = AllocationProblem(
+    return AllocationProblem(
         skus=tuple(f"S{i:02d}" for i in range(n)),
         vendors=tuple(f"V{i % 20:02d}" for i in range(n)),
         unit_price=2.0 * cost,
@@ -171,9 +196,21 @@ def plan_lines(n: int = 30) -> tuple[pl.DataFrame, dict[str, str | int | float]]
         demand=CountLaw(rng.uniform(1.0, 8.0, n), np.full(n, np.inf)),
         capital=150.0,
     )
-    plan = allocate(problem)
+
+
+def plan_lines(n: int = 30) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
+    """Return lines and summary of a real plan that its capital binds."""
+    plan = allocate(plan_problem(n))
     summary = {name: value for name, value in plan.summary().items() if name != "seconds"}  # they differ from run to run
     return plan.lines.with_columns(title=pl.lit(HOSTILE)), summary
+
+
+def changes(lines: pl.DataFrame) -> pl.DataFrame:
+    """Return what has changed since a plan without the first line, with one unit more in the second and a line that is gone."""
+    gone = lines[2].with_columns(sku=pl.lit("gone"))
+    more = lines[1].with_columns(pl.col("order_units") + 1)
+    before = pl.concat([more, lines[2:], gone])
+    return plan_changes(before, lines, lines).with_columns(plan_before=pl.lit(START))
 
 
 def sales(n_days: int = 70) -> pl.DataFrame:
@@ -197,9 +234,14 @@ def report() -> Report:
         fan=fan(),
         order_lines=lines,
         order_summary=summary,
+        capital_curve=capital_curve(plan_problem(), [50.0, 150.0, 300.0]),
+        changes=changes(lines),
+        serving={"day": START, "model": START, "why": HOSTILE, "held_back": HOSTILE, "gates": f"bias: 0.1; {HOSTILE}"},
+        quarantine=quarantine(),
         ablation=ablation(),
         bound=2000.0,
         baseline="ewma_greedy",
         days={"ewma_greedy": days(), HOSTILE: days()},
+        backtest=backtest(),
         notes=("seed 0", HOSTILE),
     )

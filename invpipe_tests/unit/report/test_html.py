@@ -6,11 +6,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from invpipe.errors import InvpipeError
 from invpipe.report import Report, render_report, write_report
-from invpipe_tests.unit.report.examples import ablation, days, report, scores
+from invpipe_tests.unit.report.examples import ablation, days, quarantine, report, scores
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -52,7 +53,8 @@ def test_page_nests_and_needs_nothing_but_itself(page: str) -> None:
     names = {name for name, _ in tags}
     assert not names & {"script", "link", "img", "iframe", "object", "base"}
     assert [attrs["href"] for _, attrs in tags if "href" in attrs] == [
-        *("#shop", "#forecast", "#calibration", "#explanation", "#orders", "#arena", "#notes")
+        *("#shop", "#orders", "#changes", "#model", "#explanation", "#forecast", "#calibration", "#arena", "#backtest", "#quarantine"),
+        "#notes",
     ]
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", page)
 
@@ -68,11 +70,11 @@ def test_page_can_be_read_without_seeing_it(page: str) -> None:
     tags = outline(page).tags
     assert all(attrs.get("aria-label") and attrs.get("role") == "img" for name, attrs in tags if name == "svg")
     count = [name for name, _ in tags].count
-    assert count("svg") == count("figure") == count("figcaption") == 15
-    assert count("table") == count("caption") == 8
+    assert count("svg") == count("figure") == count("figcaption") == 18
+    assert count("table") == count("caption") == 13
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    assert [name for name, _ in tags if re.fullmatch(r"h\d", name)] == ["h1"] + ["h2"] * 7
+    assert [name for name, _ in tags if re.fullmatch(r"h\d", name)] == ["h1", *["h2"] * 9, "h3", "h2", "h2"]
 
 
 def test_simulated_tables_are_named(page: str) -> None:
@@ -92,8 +94,16 @@ def test_sections_without_content_are_left_out() -> None:
     part = render_report(Report("part", fold_scores=scores(), ablation=ablation(), days={"a": days()}))
     assert re.findall(r"<h2>(.*?)</h2>", part) == ["Forecast", "Replay of policies"]
     assert "clairvoyant bound of" not in part
-    empty = render_report(Report("none", order_lines=report().order_lines.clear()))
+    whole = report()
+    empty = render_report(Report("none", order_lines=whole.order_lines.clear(), changes=whole.changes.clear(), weekly=whole.weekly.clear()))
     assert "Nothing is ordered." in empty
+    assert "Every line is as in the plan before, or there is no plan before." in empty
+    assert "<svg" not in empty
+    clean = render_report(
+        Report("clean", quarantine=quarantine().with_columns(failed_rows=pl.lit(0)), serving={**whole.serving, "held_back": ""})
+    )
+    assert "Every row of the 2 tables keeps its contract." in clean
+    assert "The last good model goes on" not in clean
 
 
 def test_write_is_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -14,9 +14,22 @@ import polars as pl
 import pytest
 import vl_convert
 
+from invpipe.allocation import capital_curve
 from invpipe.report import charts, forecast_charts, images
 from invpipe.report.images import PNG_BYTES, indexed, packed, png_markdown, svg
-from invpipe_tests.unit.report.examples import HOSTILE, ablation, class_scores, days, families, fan, plan_lines, sales, scores
+from invpipe_tests.unit.report.examples import (
+    HOSTILE,
+    ablation,
+    backtest,
+    class_scores,
+    days,
+    families,
+    fan,
+    plan_lines,
+    plan_problem,
+    sales,
+    scores,
+)
 
 LINES, SUMMARY = plan_lines()
 CHARTS = {
@@ -32,8 +45,10 @@ CHARTS = {
     "difference": lambda: charts.ablation_chart(ablation()),
     "share": lambda: charts.bound_share_chart(ablation()),
     "days": lambda: charts.days_chart({"a": days(), "b": days()}),
+    "replay": lambda: charts.days_chart({"seed 0": backtest(1)[0].days}, "profit", "stock", "ordered", "fill_rate"),
     "vendors": lambda: charts.vendor_chart(LINES),
     "capital": lambda: charts.capital_chart(LINES, 0.2),
+    "what-if": lambda: charts.capital_curve_chart(capital_curve(plan_problem(), [50.0, 150.0]), 150.0),
     "demand": lambda: charts.demand_chart(charts.weekly_units(sales())),
 }
 
@@ -46,6 +61,7 @@ def texts(drawn: str) -> list[str]:
 def test_chart_is_drawn_with_marks_and_without_links(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents an empty picture, one that loads something, and one that differs from run to run."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("a chart asks for an address"))
+    CHARTS[name]().to_dict()  # is held against Vega-Lite's schema
     drawn = svg(CHARTS[name](), f"label {HOSTILE}", name)
     assert drawn == svg(CHARTS[name](), f"label {HOSTILE}", name)
     assert "<script" not in drawn
@@ -141,7 +157,7 @@ def test_long_runs_are_thinned_to_their_last_day() -> None:
     long = charts.days_chart({"a": days(2000)}).to_dict()
     values = long["vconcat"][0]["data"]["values"]
     assert len(values) <= charts.MAX_POINTS
-    assert values[-1] == {"day": "2022-06-24T00:00:00Z", "policy": "a", "profit": 19950.0}
+    assert values[-1] == {"day": "2022-06-24T00:00:00Z", "line": "a", "profit": 19950.0}
 
 
 def test_warm_up_is_not_in_the_profit_to_date() -> None:
