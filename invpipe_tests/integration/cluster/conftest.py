@@ -39,7 +39,7 @@ def program(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.is_file() else shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if not found:
-        msg = f"{name} is missing: install redis-server and the extra invpipe[celery]"
+        msg = f"{name} is missing: .ci/run installs what the tests need"
         raise FileNotFoundError(msg)
     return found
 
