@@ -45,8 +45,6 @@ MIN_MEAN = 1e-6
 
 #: The spread booster: what ForecastParams gives for rates would fit single cells.
 SPREAD = {"rounds": 100, "learning_rate": 0.05, "leaves": 15, "min_leaf_cells": 500}
-#: At most so many cells train it.
-MAX_SPREAD_CELLS = 1_000_000
 #: Digammas are summed up to this many units; above, they are expanded from SERIES_START on.
 MAX_SUMMED_UNITS = 64
 SERIES_START = 8.0
@@ -187,14 +185,13 @@ def train_spread(
     mean, units, log_size
         Predicted mean, units (whole numbers) and log r by class, shape (n,).
     """
-    rows = slice(None, None, -(-len(units) // MAX_SPREAD_CELLS))
-    mean, units, log_size = (np.ascontiguousarray(array[rows], dtype=np.float64) for array in (mean, units, log_size))
+    mean, units, log_size = (np.ascontiguousarray(array, dtype=np.float64) for array in (mean, units, log_size))
 
     def objective(raw: FloatArray, _: lgb.Dataset) -> tuple[FloatArray, FloatArray]:
         gradient, hessian = np.full(len(units), np.nan), np.full(len(units), np.nan)
         size_gradient(mean, units, np.asarray(raw, dtype=np.float64), gradient, hessian)
         return gradient, hessian
 
-    inputs = spread_inputs(matrix[rows], mean)
+    inputs = spread_inputs(matrix, mean)
     slow = params.model_copy(update=SPREAD)
     return train_booster({"objective": objective}, training_set(inputs, (*names, "log_mean"), units, init_score=log_size), slow)

@@ -53,6 +53,9 @@ INPUTS = (*FEATURES, "window_days")
 #: Folds of SKUs, one booster each.
 SKU_FOLDS = 3
 
+#: At most so many cells, predicted by the booster that has not seen their SKU, give level, dispersion and spread.
+MAX_HONEST_CELLS = 500_000
+
 #: Least predicted rate, units per day: one unit in about 2,700 years.
 MIN_RATE = 1e-6
 
@@ -68,8 +71,14 @@ class _Cells:
     whole_units: FloatArray
     exposure: FloatArray
 
-    def take(self, rows: npt.NDArray[np.bool_]) -> _Cells:
+    def take(self, rows: npt.NDArray[np.bool_] | IndexArray) -> _Cells:
         return _Cells(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def sampled(self, most: int, seed: int) -> _Cells:
+        """Return at most so many cells, in their order."""
+        if len(self.units) <= most:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self.units), size=most, replace=False)))
 
 
 @dataclass(frozen=True)
@@ -102,19 +111,22 @@ class CountModel:
         base = float(np.log(cells.units.sum() / cells.exposure.sum()))
         data = training_set(cells.matrix, INPUTS, cells.units, init_score=np.log(cells.exposure) + base)
         objective = {"objective": "tweedie", "tweedie_variance_power": params.tweedie_power, "feature_fraction": params.feature_frac}
-        boosters, mean = [], np.full(len(cells.units), np.nan)
+        boosters = []
         for fold in range(SKU_FOLDS):
-            held_out = cells.sku % SKU_FOLDS == fold
-            others_sold = cells.units[~held_out].sum() > 0  # else all sales are of this fold: nothing to hold out
-            booster = train_booster(objective, data.subset(np.flatnonzero(~held_out).tolist()) if others_sold else data, params)
-            if held_out.any():
-                mean[held_out] = _rate((booster,), base, cells.matrix[held_out]) * cells.exposure[held_out]
-            boosters.append(booster)
-        level = Curves.fit(mean, cells.units, cells.days, log_level)
-        mean *= np.exp(level.at_cells(mean, cells.days))
-        dispersion = Curves.fit(mean, cells.whole_units, cells.days, fit_size)
-        log_size = dispersion.at_cells(mean, cells.days)
-        spread = train_spread(cells.matrix, INPUTS, mean, cells.whole_units, log_size, params)
+            others = cells.sku % SKU_FOLDS != fold
+            some_sold = cells.units[others].sum() > 0  # else all sales are of this fold: nothing to hold out
+            boosters.append(train_booster(objective, data.subset(np.flatnonzero(others).tolist()) if some_sold else data, params))
+        honest = cells.sampled(MAX_HONEST_CELLS, params.seed)
+        mean = np.full(len(honest.units), np.nan)
+        for fold, booster in enumerate(boosters):
+            held = honest.sku % SKU_FOLDS == fold
+            if held.any():
+                mean[held] = _rate((booster,), base, honest.matrix[held]) * honest.exposure[held]
+        level = Curves.fit(mean, honest.units, honest.days, log_level)
+        mean *= np.exp(level.at_cells(mean, honest.days))
+        dispersion = Curves.fit(mean, honest.whole_units, honest.days, fit_size)
+        log_size = dispersion.at_cells(mean, honest.days)
+        spread = train_spread(honest.matrix, INPUTS, mean, honest.whole_units, log_size, params)
         return cls(tuple(boosters), base, level, dispersion, spread)
 
     def predict(self, matrix: Matrix, days: int) -> tuple[FloatArray, FloatArray]:
