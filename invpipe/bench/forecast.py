@@ -64,6 +64,10 @@ def _window_law(question: Question) -> CountLaw:
     return question.seen(question.forecaster.window_demand([(1, question.days)]))
 
 
+def _window_law_of_demand(question: Question) -> CountLaw:
+    return question.seen(question.forecaster_of_demand.window_demand([(1, question.days)]))
+
+
 def _window_law_by_day(question: Question) -> FloatArray:
     demand = question.forecaster.window_demand([(day, day) for day in range(1, question.days + 1)])
     return np.stack([demand.quantile(tau).astype(np.float64) for tau in TAUS], axis=2)
@@ -84,6 +88,7 @@ def _empirical_day(question: Question) -> FloatArray:
 #: Methods of the package by name.
 METHODS: dict[str, Method] = {
     "window law": Method(_window_law, _window_law_by_day),
+    "window law of all demand": Method(_window_law_of_demand),
     "zero": law_method(zero),
     "empirical": Method(_empirical, _empirical_day),
     "EWMA + Poisson": law_method(ewma),

@@ -2,6 +2,9 @@
 
 At each cutoff a method gets the history as known at the end of that day and which days of the window turn out orderable, and answers with
 the law, or with quantiles alone, of the units of those days. Scored are SKUs that sold before and are orderable on a day of the window.
+What was wanted on the other days is not known: a law of all demand, as orders need it, is too high here by as much as stock-outs hide, and
+is a row of its own.
+
 Pinball loss and ranked probability score are means over folds of the mean per SKU; shares (brackets, coverage) and the bias are pooled over
 folds. Methods that give quantiles alone have no ranked probability score and no randomised coverage.
 
@@ -26,6 +29,7 @@ import polars as pl
 from invpipe.bench.yardsticks import Yardstick
 from invpipe.errors import ForecastError
 from invpipe.forecast import CountLaw, DemandForecaster, ForecastParams, WindowDemand
+from invpipe.forecast.censoring import loses_demand
 from invpipe.forecast.classes import volume_deciles
 from invpipe.forecast.daily import DailyModel
 from invpipe.forecast.metrics import (
@@ -108,8 +112,17 @@ class Question:
 
     @cached_property
     def forecaster(self) -> DemandForecaster:
-        """The package's forecaster, without daily boosters."""
-        return DemandForecaster.fit(self.known, self.known.last_day, self.params.model_copy(update={"daily_taus": ()}))
+        """The package's forecaster of what is asked for, the units of orderable days; without daily boosters."""
+        return self._fitted("orderable")
+
+    @cached_property
+    def forecaster_of_demand(self) -> DemandForecaster:
+        """The package's forecaster as it plans orders: of all demand, that of stock-outs included."""
+        return self._fitted("completed") if loses_demand(self.known) else self.forecaster
+
+    def _fitted(self, censoring: str) -> DemandForecaster:
+        params = self.params.model_copy(update={"daily_taus": (), "censoring": censoring})
+        return DemandForecaster.fit(self.known, self.known.last_day, params)
 
     @cached_property
     def daily_quantiles(self) -> FloatArray:
