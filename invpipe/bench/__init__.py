@@ -1,8 +1,9 @@
 """Benchmarks: fixed, seeded work whose figures anybody can repeat, `invpipe bench NAME` or `python -m invpipe.bench NAME`.
 
 Each benchmark is a function that returns its figures with their size and seed. Everything is compiled and warmed up before the clock runs.
-Seconds are wall clock unless they say cpu; repeated work gives its median. All shops here are simulated, but for the window law, which is
-trained on the embedded shop. Memory is the peak of the process, so under "all" it is that of the largest benchmark so far.
+Seconds are wall clock unless they say cpu; repeated work gives its median. All shops here are simulated, but for the window law and the
+validation, which are trained on the embedded shop. Memory is the peak of the process, so under "all" it is that of the largest benchmark so
+far.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,8 @@ from invpipe.bench.extract import bench_extract
 from invpipe.bench.forecast import bench_forecast, forecast_tables
 from invpipe.bench.packing import bench_packing
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast import DemandForecaster, ForecastParams, score_fold, walk_forward_folds
+from invpipe.forecast import DemandForecaster, Fold, ForecastParams, score_fold, walk_forward_folds
+from invpipe.forecast.classes import score_classes
 from invpipe.history import ShopHistory
 from invpipe.report.tables import text
 from invpipe.sources.embedded import EmbeddedParams, embedded_shop
@@ -162,6 +165,41 @@ def bench_window_law(skus: int = 5_000, rounds: int = 200, threads: int = 2, see
     return [facts | row | (own if row["method"] == "window law" else {}) for row in scores.select(named).to_dicts()]
 
 
+def bench_validation(skus: int = 5_000, folds: int = 4, threads: int = 2, seed: int = 0) -> list[Figures]:
+    """Validate the forecasts walk-forward as the job `validate` does: train every fold, score it, score it by class.
+
+    What is compiled at its first use counts, as it does there.
+
+    Parameters
+    ----------
+    skus
+        SKUs drawn from the embedded shop; it has 67,845.
+    folds, threads
+        Folds two weeks apart, of 28 days, and how many are made at once.
+    seed
+        Seed of the draw, of the simulated supply and of the training.
+    """
+    shop = embedded_shop(EmbeddedParams(n_skus=skus, seed=seed))
+    history = _history(shop.as_history_kwargs())
+    chosen = walk_forward_folds(history.first_day, history.last_day, horizon_days=28, step_days=14, n_folds=folds)
+
+    def validate(fold: Fold) -> pl.DataFrame:
+        forecaster = DemandForecaster.fit(history, fold.cutoff, ForecastParams(seed=seed))
+        scores = score_fold(forecaster, history, fold, shop.demand_daily)
+        score_classes(forecaster, history, fold, shop.demand_daily)
+        return scores
+
+    start, cpu = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(threads) as pool:
+        scores = pl.concat(pool.map(validate, chosen))
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    facts = {"skus": skus, "folds": len(chosen), "threads": threads, "seed": seed}
+    own = {"seconds": seconds, "cpu_seconds": cpu, "peak_memory_mib": peak_memory_mib()}
+    measures = ("pinball_50", "pinball_90", "rps", "randomised_coverage_80")
+    means = scores.group_by("target", "method", maintain_order=True).agg(pl.col(measures).mean())
+    return [facts | row | (own if row["method"] == "window law" else {}) for row in means.to_dicts()]
+
+
 def bench_daily_forecast(skus: int = 20_000, days: int = 400, threads: int = 2, seed: int = 0) -> list[Figures]:
     """Forecast a day for a whole catalogue as the daily run does: the protection windows, and quantiles of the next 60 days.
 
@@ -215,6 +253,7 @@ BENCHMARKS: dict[str, Callable[..., list[Figures]]] = {
     "forecast": bench_forecast,
     "packing": bench_packing,
     "sources": bench_sources,
+    "validation": bench_validation,
     "window-law": bench_window_law,
 }
 

@@ -97,6 +97,16 @@ def test_window_law_of_the_package_scores_every_method() -> None:
     assert all(math.isfinite(row["pinball_90"]) for row in rows)
 
 
+def test_validation_scores_every_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a figure of folds that were never made, or made without the daily boosters."""
+    monkeypatch.setattr(bench, "ForecastParams", lambda seed: ForecastParams(rounds=3, origins=2, seed=seed))
+    rows = bench.bench_validation(skus=150, folds=2)
+    assert {row["folds"] for row in rows} == {2}
+    assert {"window law", "quantile boosters", "zero", "sum of daily quantiles"} <= {row["method"] for row in rows}
+    assert [row["method"] for row in rows if "seconds" in row] == ["window law"]
+    assert rows[0]["seconds"] > 0
+
+
 def test_daily_forecast_covers_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a benchmark that no longer runs, or forecasts fewer SKUs than it says."""
     monkeypatch.setattr(bench, "ForecastParams", lambda seed: ForecastParams(rounds=3, origins=2, seed=seed))
@@ -142,7 +152,7 @@ def test_all_runs_each_benchmark_once(monkeypatch: pytest.MonkeyPatch, capsys: p
     """Prevents a benchmark that "all" forgets."""
     monkeypatch.setattr(bench, "BENCHMARKS", {name: lambda: [{"figure": 1}] for name in bench.BENCHMARKS})
     assert bench.main(["all", "--json"]) == 0
-    names = ["allocation", "arena", "daily-forecast", "extract", "features", "forecast", "packing", "sources", "window-law"]
+    names = ["allocation", "arena", "daily-forecast", "extract", "features", "forecast", "packing", "sources", "validation", "window-law"]
     assert list(json.loads(capsys.readouterr().out)["benchmarks"]) == names
 
 
