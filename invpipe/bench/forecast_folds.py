@@ -29,7 +29,7 @@ import polars as pl
 from invpipe.bench.yardsticks import Yardstick
 from invpipe.errors import ForecastError
 from invpipe.forecast import CountLaw, DemandForecaster, ForecastParams, WindowDemand
-from invpipe.forecast.censoring import loses_demand
+from invpipe.forecast.censoring import loses_demand, sold_out_days
 from invpipe.forecast.classes import volume_deciles
 from invpipe.forecast.daily import DailyModel
 from invpipe.forecast.metrics import (
@@ -118,7 +118,8 @@ class Question:
     @cached_property
     def forecaster_of_demand(self) -> DemandForecaster:
         """The package's forecaster as it plans orders: of all demand, that of stock-outs included."""
-        return self._fitted("completed") if loses_demand(self.known) else self.forecaster
+        loses = loses_demand(self.known.arrays, sold_out_days(self.known))
+        return self._fitted("completed") if loses else self.forecaster
 
     def _fitted(self, censoring: str) -> DemandForecaster:
         params = self.params.model_copy(update={"daily_taus": (), "censoring": censoring})

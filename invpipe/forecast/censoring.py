@@ -497,16 +497,20 @@ def training_labels(
     plain = TrainingLabels(sold.units, sold.units, sold.orderable_days.astype(np.float64))
     if params.censoring == "orderable" or not sold.units.any():
         return plain
-    if not loses_demand(history):
+    sold_out = sold_out_days(history)
+    if not loses_demand(arrays, sold_out):
         return plain
-    lost = LostDemand.fit(arrays, sold_out_days(history))
+    lost = LostDemand.fit(arrays, sold_out)
     labels = lost.labels(sku, origin, ones, window_days)
     return TrainingLabels(labels.units + labels.lost_units, lost.draw(labels, sku, params.seed), labels.days.astype(np.float64))
 
 
-def loses_demand(history: ShopHistory) -> bool:
-    """Return whether a SKU sold out or was out of stock after its first orderable day: only then do the labels of the two ways differ."""
-    return bool(sold_out_days(history).any()) or _has_gaps(history.arrays)
+def loses_demand(arrays: HistoryArrays, sold_out: BoolArray) -> bool:
+    """Return whether a SKU sold out or was out of stock after its first orderable day: only then do the labels of the two ways differ.
+
+    `sold_out` is of :func:`sold_out_days`.
+    """
+    return bool(sold_out.any()) or _has_gaps(arrays)
 
 
 def _has_gaps(arrays: HistoryArrays) -> bool:
