@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from invpipe_tests.deployment import DEPLOY, environment
+from invpipe_tests.integration.certificate import self_signed
 from invpipe_tests.integration.cluster.conftest import process, program, wait_for
 from invpipe_tests.integration.mongo_server import free_port
 from invpipe_tests.pipeline.conftest import Home
@@ -81,7 +82,6 @@ class Proxy:
         if password is not None:
             headers["Authorization"] = f"Basic {base64.b64encode(f'alice:{password}'.encode()).decode()}"
         context = ssl.create_default_context(cafile=str(self.certificate))
-        context.check_hostname = False  # the address is 127.0.0.1
         return asked(HTTPSConnection("127.0.0.1", self.secure, timeout=30, context=context), path, headers)
 
 
@@ -89,19 +89,18 @@ class Proxy:
 def proxy(servers: Servers, home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """An nginx with the shipped file, in which only places are other ones."""
     place, password = tmp_path_factory.mktemp("nginx"), secrets.token_urlsafe(9)
-    key = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}", "-keyout", "key.pem", "-out", "certificate.pem")
-    subprocess.run([program("openssl"), *key], cwd=place, check=True, capture_output=True)
+    certificate, key = self_signed(place, NAME)
     hashed = subprocess.run(
         [program("openssl"), "passwd", "-6", "-stdin"], input=password, check=True, capture_output=True, text=True
     ).stdout
     (place / "users").write_text(f"alice:{hashed}")
-    found = Proxy(free_port(), free_port(), place / "certificate.pem", password)
+    found = Proxy(free_port(), free_port(), certificate, password)
     text = (DEPLOY / "nginx.conf").read_text()
     for shipped, here in {
         "listen 80;": f"listen 127.0.0.1:{found.plain};",
         "listen 443 ssl;": f"listen 127.0.0.1:{found.secure} ssl;",
-        f"/etc/ssl/certs/{NAME}.pem": str(found.certificate),
-        f"/etc/ssl/private/{NAME}.key": str(place / "key.pem"),
+        f"/etc/ssl/certs/{NAME}.pem": str(certificate),
+        f"/etc/ssl/private/{NAME}.key": str(key),
         "/etc/nginx/invpipe.htpasswd": str(place / "users"),
         "http://127.0.0.1:3000": servers.url,
         f"alias {environment()['INVPIPE_HOME']}/": f"alias {home.path}/",

@@ -1,6 +1,5 @@
 """A real MariaDB for the tests of this folder, and a second one that may be killed."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from invpipe.bench.servers import ThrowAwayMariaDB
 from invpipe.sources.databases.mariadb import MariaDBParams, MariaDBReader, ReaderKind
+from invpipe_tests.integration.certificate import self_signed
 
 OPTIONS = ("--max-allowed-packet=64M",)
 
@@ -64,12 +64,7 @@ def plain(server: ThrowAwayMariaDB) -> Iterator[Any]:
 def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ThrowAwayMariaDB, Path]]:
     """A server with a certificate of its own, and the file of its authority."""
     home = tmp_path_factory.mktemp("mariadb-tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=throw-away"]
-    subprocess.run(
-        [*command, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(home / "key"), "-out", str(home / "cert")],
-        check=True,
-        capture_output=True,
-    )
-    options = (f"--ssl-cert={home / 'cert'}", f"--ssl-key={home / 'key'}")
+    certificate, key = self_signed(home, "throw-away")
+    options = (f"--ssl-cert={certificate}", f"--ssl-key={key}")
     with ThrowAwayMariaDB(home, options=options) as server:
-        yield server, home / "cert"
+        yield server, certificate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
 import threading
 import time
 import traceback
@@ -20,6 +19,7 @@ import pytest
 from invpipe.errors import ConnectionLostError, SourceError
 from invpipe.sources.databases.mongodb import CollectionMapping, MongoDBParams, MongoDBReader
 from invpipe.sources.databases.retries import with_retries
+from invpipe_tests.integration.certificate import self_signed
 from invpipe_tests.integration.mongo_server import DATABASE, READER_PASSWORD, ThrowAwayMongoDB, free_port
 from invpipe_tests.integration.mongodb.conftest import Served, reader_of
 
@@ -189,10 +189,7 @@ def test_stand_alone_server_is_read_and_said_to_lack_snapshots(template: Path, t
 @pytest.fixture
 def encrypted(template: Path, tmp_path: Path) -> Iterator[tuple[ThrowAwayMongoDB, Path]]:
     """A server with TLS, and its certificate."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", certificate, *names]
-    subprocess.run(command, check=True, capture_output=True)
+    certificate, key = self_signed(tmp_path, "127.0.0.1")
     shutil.copytree(template, tmp_path / "data")
     with ThrowAwayMongoDB(tmp_path, options=("--tls-cert-file", str(certificate), "--tls-key-file", str(key))) as started:
         yield started, certificate
