@@ -241,7 +241,7 @@ class ShopHistory:
         return (day - self.first_day).days
 
     def until(self, cutoff: date) -> ShopHistory:
-        """Return the history as known at the end of `cutoff`: no later row, spans clipped.
+        """Return the history as known at the end of `cutoff`: no later row, spans clipped; itself, arrays and all, where nothing is later.
 
         Raises
         ------
@@ -262,7 +262,7 @@ class ShopHistory:
             first_sale = str(self.sales_daily["day"].min())
             msg = f"no sale or no orderable day up to cutoff {cutoff}; the first sale is on {first_sale}; choose a later day"
             raise HistoryError(msg)
-        return ShopHistory(
+        known = ShopHistory(
             items=self.items,
             sales_daily=sales,
             orderable_daily=spans,
@@ -273,6 +273,11 @@ class ShopHistory:
             first_day=self.first_day,
             last_day=cutoff,
         )
+        return self if cutoff == self.last_day and known._rows() == self._rows() else known
+
+    def _rows(self) -> list[int]:
+        """Return the number of rows of each table."""
+        return [0 if frame is None else len(frame) for frame in (getattr(self, name) for name in CONTRACTS)]
 
     @property
     def sales_units_not_orderable(self) -> int:

@@ -46,11 +46,6 @@ def _law(history: ShopHistory, windows: Windows, rate: npt.NDArray[np.float64], 
     )
 
 
-def _known(history: ShopHistory, cutoff: date) -> ShopHistory:
-    """Return what the baselines read, as known at the end of the cutoff: no offers, whose arrays would take most of their time."""
-    return replace(history, offers=None).until(cutoff)
-
-
 def zero(history: ShopHistory, cutoff: date, windows: Windows) -> WindowDemand:
     """Return the law that expects nothing."""
     n = len(history.skus)
@@ -82,7 +77,7 @@ def rate_laws(
     HistoryError
         Where a size is to be fitted and nothing was sold up to L days before the cutoff.
     """
-    known = _known(history, cutoff)
+    known = history.until(cutoff)
     demand = _law(known, windows, rate(known), np.full(len(known.skus), np.inf))
     if not overdispersed:
         return demand
@@ -118,7 +113,7 @@ def gamma_poisson(history: ShopHistory, cutoff: date, windows: Windows, exposure
 
     The prior is taken over SKUs with at least one sale up to the cutoff; the others get its predictive with no count.
     """
-    known = _known(history, cutoff)
+    known = history.until(cutoff)
     n = len(known.skus)
     days = min(exposure_days, known.n_days)
     start, one = np.full(n, known.n_days - 1 - days), np.ones(n, dtype=np.int64)
@@ -218,7 +213,7 @@ def empirical(history: ShopHistory, cutoff: date, orderable_days: IntArray) -> E
         row = int(np.flatnonzero(orderable_days < 1)[0])
         msg = f"{int((orderable_days < 1).sum())} windows have no orderable day, first that of {history.skus[row]}; leave those SKUs out"
         raise ForecastError(msg)
-    units, days = units_per_orderable_day(_known(history, cutoff))
+    units, days = units_per_orderable_day(history.until(cutoff))
     total = np.concatenate([np.zeros((len(days), 1)), units.cumsum(axis=1)], axis=1)
     end = np.arange(units.shape[1], 0, -EMPIRICAL_STEP_DAYS)
     start = end[None, :] - orderable_days[:, None]

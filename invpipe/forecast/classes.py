@@ -42,7 +42,7 @@ from invpipe.forecast.baselines import BASELINES
 from invpipe.forecast.folds import Fold
 from invpipe.forecast.forecaster import DemandForecaster
 from invpipe.forecast.law import CountLaw
-from invpipe.forecast.metrics import bracket_counts, deciles, pinball_loss, randomised_pit, ranked_probability_score
+from invpipe.forecast.metrics import bracket_counts, deciles, pinball_losses, randomised_pit, ranked_probability_scores
 from invpipe.forecast.scores import check_cutoff, window_target
 from invpipe.grid import window_labels
 from invpipe.history import ShopHistory
@@ -137,8 +137,8 @@ def score_classes(
     lengths = sorted({days for days in window_days if days < fold.horizon_days} | {fold.horizon_days})
     windows = [(1, days) for days in lengths]
     forecasts = {"window law": forecaster.window_demand(windows)}
-    forecasts |= {name: baseline(history, fold.cutoff, windows) for name, baseline in BASELINES.items()}
-    known = history.until(fold.cutoff)
+    known = forecaster.store.history
+    forecasts |= {name: baseline(known, fold.cutoff, windows) for name, baseline in BASELINES.items()}
     classes = demand_classes(known)
     parts = []
     for j, days in enumerate(lengths):
@@ -174,18 +174,17 @@ def _sums(law: CountLaw, units: FloatArray, demand_class: IntArray, decile: IntA
         },
         schema_overrides={"demand_class": pl.String, "volume_decile": pl.Int64},
     )
-    return sums.hstack(pl.DataFrame([_measures(law.take(group == k), units[group == k]) for k in range(n)], schema=_MEASURES))
+    return sums.hstack(pl.DataFrame({name: np.bincount(group, each, n) for name, each in _measures(law, units).items()}))
 
 
-def _measures(law: CountLaw, units: FloatArray) -> dict[str, float]:
-    cells = len(units)
-    pinball = {f"pinball_{p}": cells * pinball_loss(units, law.quantile(p / 100), p / 100) for p in (10, 50, 90)}
+def _measures(law: CountLaw, units: FloatArray) -> dict[str, FloatArray]:
+    """Return the scores of each cell."""
     return {
-        "units": float(units.sum()),
-        "expected_units": float(law.mean.sum()),
-        **pinball,
-        "pinball_90_of_zero": 0.9 * float(units.sum()),
-        "rps": cells * ranked_probability_score(law, units),
+        "units": units,
+        "expected_units": law.mean,
+        **{f"pinball_{p}": pinball_losses(units, law.quantile(p / 100), p / 100) for p in (10, 50, 90)},
+        "pinball_90_of_zero": 0.9 * units,
+        "rps": ranked_probability_scores(law, units),
     }
 
 

@@ -45,6 +45,8 @@ MIN_MEAN = 1e-6
 
 #: The spread booster: what ForecastParams gives for rates would fit single cells.
 SPREAD = {"rounds": 100, "learning_rate": 0.05, "leaves": 15, "min_leaf_cells": 500}
+#: Most that days not seen may take off log r.
+MAX_SHIFT = 3.0
 #: Digammas are summed up to this many units; above, they are expanded from SERIES_START on.
 MAX_SUMMED_UNITS = 64
 SERIES_START = 8.0
@@ -62,6 +64,17 @@ def fit_size(mean: FloatArray, units: FloatArray) -> float:
         return -float(by_count + log_mean_units - by_cell + len(units) * r * log_size)
 
     return float(optimize.minimize_scalar(loss, bounds=LOG_SIZE_BOUNDS, method="bounded").x)
+
+
+def fit_size_shift(mean: FloatArray, units: FloatArray, log_size: FloatArray) -> float:
+    """Return what to add to log r, from -MAX_SHIFT to 0, to make the units likeliest given their means and log r, shape (n,) each."""
+
+    def loss(shift: float) -> float:
+        r = np.exp(log_size + shift)
+        by_cell = special.gammaln(units + r) - special.gammaln(r) + r * np.log(r / (r + mean)) - units * np.log(r + mean)
+        return -float(by_cell.sum())
+
+    return float(optimize.minimize_scalar(loss, bounds=(-MAX_SHIFT, 0.0), method="bounded").x)
 
 
 def log_level(mean: FloatArray, units: FloatArray) -> float:

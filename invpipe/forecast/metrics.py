@@ -39,8 +39,13 @@ class Law(Protocol):
 
 def pinball_loss(units: FloatArray, quantile: Numbers, tau: float) -> float:
     """Return the mean pinball loss of a quantile forecast, units."""
+    return float(np.mean(pinball_losses(units, quantile, tau)))
+
+
+def pinball_losses(units: FloatArray, quantile: Numbers, tau: float) -> FloatArray:
+    """Return the pinball loss of a quantile forecast per cell, units."""
     gap = np.asarray(units, dtype=np.float64) - np.asarray(quantile, dtype=np.float64)
-    return float(np.mean(np.maximum(tau * gap, (tau - 1.0) * gap)))
+    return np.asarray(np.maximum(tau * gap, (tau - 1.0) * gap))
 
 
 def bracket(units: FloatArray, quantile: Numbers, tau: float) -> tuple[float, float, float]:
@@ -86,6 +91,11 @@ def randomised_coverage(law: Law, units: FloatArray, level: float = 0.8, seed: i
 
 def ranked_probability_score(law: Law, units: FloatArray) -> float:
     """Return the mean ranked probability score, units."""
+    return float(ranked_probability_scores(law, units).mean())
+
+
+def ranked_probability_scores(law: Law, units: FloatArray) -> FloatArray:
+    """Return the ranked probability score per cell, units."""
     total = np.zeros(len(units))
     live = np.arange(len(units))
     k = 0
@@ -94,4 +104,4 @@ def ranked_probability_score(law: Law, units: FloatArray) -> float:
         total[live] += (1.0 - above - (units[live] <= k)) ** 2
         live = live[(above > RPS_TOLERANCE) | (units[live] > k)]
         k += 1
-    return float(total.mean())
+    return total

@@ -187,7 +187,7 @@ def score_fold(forecaster: DemandForecaster, history: ShopHistory, fold: Fold, d
         raise ForecastError(msg)
     window = [(1, fold.horizon_days)]
     forecasts = {"window law": forecaster.window_demand(window)}
-    forecasts |= {name: baseline(history, fold.cutoff, window) for name, baseline in BASELINES.items()}
+    forecasts |= {name: baseline(forecaster.store.history, fold.cutoff, window) for name, baseline in BASELINES.items()}
     parts = [score_windows(history, fold, forecasts, demand)]
     if forecaster.daily is not None:
         daily = forecaster.daily_quantiles(fold.horizon_days)

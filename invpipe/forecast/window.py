@@ -12,6 +12,12 @@ residuals and an ensemble at the cost of two boosters; against one booster and t
 1 % lower. For SKUs it has not seen a booster is too low, by what the level curve says; of the ensemble that is true of one booster in
 SKU_FOLDS, so the mean is raised by that share of it.
 
+Held-out SKUs lived through the same days as the others, so their residuals say nothing of what the coming days add: a promotion or a
+season that moves many SKUs together was seen on the others. A booster of the earlier days is therefore held against the last ones, and
+log r is lowered by what makes those likeliest, after the total is put right (the total of one period says little about the next). On a
+shop with eleven weeks of history the 80 % interval covered .67-.72 before and .76-.82 since; where years are known it moves next to
+nothing.
+
 SKUs that were never sold before the origin have models of their own: their few sales follow another law than those of slow movers.
 
 Days on which a SKU sold out or was out of stock count with the demand that was lost (:mod:`invpipe.forecast.censoring`). The source
@@ -29,7 +35,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import lightgbm as lgb
@@ -40,7 +46,16 @@ from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
 from invpipe.forecast.booster import gain_by_feature, save_booster, train_booster, training_set
 from invpipe.forecast.censoring import training_labels
-from invpipe.forecast.dispersion import LOG_SIZE_BOUNDS, MIN_CLASS_CELLS, Curves, fit_size, log_level, spread_inputs, train_spread
+from invpipe.forecast.dispersion import (
+    LOG_SIZE_BOUNDS,
+    MIN_CLASS_CELLS,
+    Curves,
+    fit_size,
+    fit_size_shift,
+    log_level,
+    spread_inputs,
+    train_spread,
+)
 from invpipe.forecast.params import ForecastParams
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,15 +71,25 @@ SKU_FOLDS = 3
 #: At most so many cells, predicted by the booster that has not seen their SKU, give level, dispersion and spread.
 MAX_HONEST_CELLS = 500_000
 
+#: Fewer training origins than this move closer.
+FEW_ORIGINS = 8
+
+#: Days count as not seen where at least this share of the cells lies before them; so many cells before and on them are used, and fewer
+#: units tell nothing (on SKUs never sold the pinball loss at .9 would be 3 % higher).
+MIN_EARLIER_FRAC = 0.25
+MAX_UNSEEN_CELLS = 100_000
+MIN_UNSEEN_UNITS = 500
+
 #: Least predicted rate, units per day: one unit in about 2,700 years.
 MIN_RATE = 1e-6
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """Training windows: SKU, booster inputs, window length, units wanted, the same as whole numbers, and days; one row each."""
+    """Training windows, one row each: SKU, origin, inputs, window length, units wanted, the same as whole numbers, days that count."""
 
     sku: IndexArray
+    origin: IndexArray
     matrix: Matrix
     days: IndexArray
     units: FloatArray
@@ -97,6 +122,8 @@ class CountModel:
         Curves of log r.
     spread
         Booster of what is added to log r.
+    unseen_days
+        What days that no booster has seen add to log r, at most 0.
     """
 
     boosters: tuple[lgb.Booster, ...]
@@ -104,6 +131,7 @@ class CountModel:
     level: Curves
     dispersion: Curves
     spread: lgb.Booster
+    unseen_days: float
 
     @classmethod
     def fit(cls, cells: _Cells, params: ForecastParams) -> CountModel:
@@ -127,21 +155,27 @@ class CountModel:
         dispersion = Curves.fit(mean, honest.whole_units, honest.days, fit_size)
         log_size = dispersion.at_cells(mean, honest.days)
         spread = train_spread(honest.matrix, INPUTS, mean, honest.whole_units, log_size, params)
-        return cls(tuple(boosters), base, level, dispersion, spread)
+        model = cls(tuple(boosters), base, level, dispersion, spread, 0.0)
+        return replace(model, unseen_days=_unseen_days(model, cells, objective, params))
 
     def predict(self, matrix: Matrix, days: int) -> tuple[FloatArray, FloatArray]:
         """Return mean units and size r of windows of `days` days, shape (n,) each."""
         mean = _rate(self.boosters, self.log_base_rate, matrix) * days
         mean *= np.exp(self.level.at(mean, days) / SKU_FOLDS)
+        return mean, np.exp(self.log_size(matrix, mean, np.full(len(mean), days)))
+
+    def log_size(self, matrix: Matrix, mean: FloatArray, days: IndexArray) -> FloatArray:
+        """Return log r of cells with windows of their own lengths, shape (n,)."""
         moved = np.asarray(self.spread.predict(spread_inputs(matrix, mean), raw_score=True, num_threads=1), dtype=np.float64)
-        return mean, np.exp(np.clip(self.dispersion.at(mean, days) + moved, *LOG_SIZE_BOUNDS))
+        return np.asarray(np.clip(self.dispersion.at_cells(mean, days) + moved + self.unseen_days, *LOG_SIZE_BOUNDS))
 
     def save(self, directory: Path, name: str) -> None:
         """Write the boosters as text, the rest as JSON."""
         for fold, booster in enumerate(self.boosters):
             save_booster(booster, directory / f"window_{name}_{fold}.txt")
         save_booster(self.spread, directory / f"window_{name}_spread.txt")
-        rest = {"log_base_rate": self.log_base_rate, "level": self.level.document(), "dispersion": self.dispersion.document()}
+        curves = {"level": self.level.document(), "dispersion": self.dispersion.document()}
+        rest = {"log_base_rate": self.log_base_rate, "unseen_days": self.unseen_days, **curves}
         (directory / f"window_{name}.json").write_text(json.dumps(rest, indent=1))
 
     @classmethod
@@ -151,7 +185,29 @@ class CountModel:
         parts = (*range(SKU_FOLDS), "spread")
         *boosters, spread = (lgb.Booster(model_file=str(directory / f"window_{name}_{part}.txt")) for part in parts)
         level, dispersion = (Curves.of_document(rest[curve]) for curve in ("level", "dispersion"))
-        return cls(tuple(boosters), rest["log_base_rate"], level, dispersion, spread)
+        unseen_days = rest.get("unseen_days", 0.0)  # models saved before it was known have none
+        return cls(tuple(boosters), rest["log_base_rate"], level, dispersion, spread, unseen_days)
+
+
+def _unseen_days(model: CountModel, cells: _Cells, objective: dict[str, object], params: ForecastParams) -> float:
+    """Return what has to be added to log r, at most 0, for the windows of the last days to be likeliest under a booster of the days before.
+
+    The last days are those of the longest window length that leaves enough cells before them; without such a length, or with too few units
+    to tell, the answer is 0.
+    """
+    end = cells.origin + cells.days
+    starts = [int(end.max()) - days for days in sorted(set(cells.days.tolist()), reverse=True)]
+    start = next((day for day in starts if (end <= day).sum() >= MIN_EARLIER_FRAC * len(end)), None)
+    if start is None:
+        return 0.0
+    earlier, later = (cells.take(rows).sampled(MAX_UNSEEN_CELLS, params.seed) for rows in (end <= start, cells.origin >= start))
+    if min(earlier.units.sum(), later.units.sum()) < MIN_UNSEEN_UNITS:
+        return 0.0
+    base = model.log_base_rate
+    data = training_set(earlier.matrix, INPUTS, earlier.units, init_score=np.log(earlier.exposure) + base)
+    mean = _rate((train_booster(objective, data, params),), base, later.matrix) * later.exposure
+    mean *= later.units.sum() / mean.sum()  # how much all SKUs together sold in one period says little about the next
+    return fit_size_shift(mean, later.whole_units, model.log_size(later.matrix, mean, later.days))
 
 
 @dataclass(frozen=True)
@@ -237,16 +293,18 @@ def least_history_days(params: ForecastParams) -> int:
     return params.min_history_days + 1 + min(params.window_days)
 
 
+def training_origins(last: int, params: ForecastParams) -> range:
+    """Return the training origins, day indices counted back from the last; half a step apart where the history has room for few."""
+    step, room = params.origin_step_days, last - params.min_history_days
+    step = step if room >= FEW_ORIGINS * step else (step + 1) // 2
+    return range(last, params.min_history_days - 1, -step)[: params.origins]
+
+
 def _training_cells(store: FeatureStore, params: ForecastParams) -> _Cells:
     """Return the training windows, at most max_window_cells, without those that had no orderable day."""
     last_day = store.history.n_days - 1
     n = len(store.history.skus)
-    pairs = [
-        (last_day - days - k * params.origin_step_days, days)
-        for days in sorted(set(params.window_days))
-        for k in range(params.origins)
-        if last_day - days - k * params.origin_step_days >= params.min_history_days
-    ]
+    pairs = [(origin, days) for days in sorted(set(params.window_days)) for origin in training_origins(last_day - days, params)]
     if not pairs:
         msg = (
             f"the history has {last_day + 1} days up to {store.history.last_day}; a window of {min(params.window_days)} days after "
@@ -264,4 +322,4 @@ def _training_cells(store: FeatureStore, params: ForecastParams) -> _Cells:
     keep = labels.exposure > 0
     sku, origin, days, ones = sku[keep], origin[keep], days[keep], ones[keep]
     matrix = window_inputs(store, sku, origin, ones, days)
-    return _Cells(sku, matrix, days, labels.units[keep], labels.whole_units[keep], labels.exposure[keep])
+    return _Cells(sku, origin, matrix, days, labels.units[keep], labels.whole_units[keep], labels.exposure[keep])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from invpipe.features import FEATURES
 from invpipe.forecast import ForecastParams
-from invpipe.forecast.dispersion import Curves, fit_size, log_level, size_gradient, spread_inputs, train_spread
+from invpipe.forecast.dispersion import MAX_SHIFT, Curves, fit_size, fit_size_shift, log_level, size_gradient, spread_inputs, train_spread
 from invpipe_tests.oracles import forecast as oracle
 
 
@@ -42,6 +42,17 @@ def test_spread_tells_steady_from_lumpy_skus_of_one_mean() -> None:
     found = np.exp(start + booster.predict(spread_inputs(matrix, mean), raw_score=True))
     assert np.median(found[lumpy]) == pytest.approx(0.3, rel=0.3)
     assert np.median(found[~lumpy]) == pytest.approx(20.0, rel=0.6)
+
+
+def test_shift_of_sizes_only_widens() -> None:
+    """Prevents a law made narrower by a calm week, and a lost term: sizes four times too large come down by log 4, right ones stay."""
+    g, n = np.random.default_rng(2), 30_000
+    mean, size = g.uniform(0.5, 20.0, n), np.where(np.arange(n) % 2 == 1, 1.0, 6.0)
+    units = g.poisson(mean * g.gamma(size) / size).astype(float)
+    assert fit_size_shift(mean, units, np.log(4.0 * size)) == pytest.approx(-np.log(4.0), abs=0.06)
+    assert fit_size_shift(mean, units, np.log(size)) == pytest.approx(0.0, abs=0.06)
+    assert fit_size_shift(mean, units, np.log(size / 4.0)) == pytest.approx(0.0, abs=1e-4)
+    assert fit_size_shift(np.full(9, 1.0), np.array([0.0] * 8 + [1e4]), np.full(9, 8.0)) == pytest.approx(-MAX_SHIFT, abs=1e-4)
 
 
 def test_level_is_the_ratio_of_sums() -> None:

@@ -1,8 +1,10 @@
 """The window model on shops whose rates are known; its dispersion from the definition."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 from scipy import optimize
@@ -12,8 +14,9 @@ from invpipe.features import FeatureStore
 from invpipe.forecast import DemandForecaster, ForecastParams
 from invpipe.forecast.baselines import gamma_poisson, zero
 from invpipe.forecast.dispersion import LOG_SIZE_BOUNDS, Curves, fit_dispersion, fit_size
-from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage
-from invpipe.forecast.window import WindowModel
+from invpipe.forecast.law import CountLaw
+from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage, ranked_probability_score
+from invpipe.forecast.window import WindowModel, training_origins
 from invpipe.history import ShopHistory
 from invpipe_tests.oracles import forecast as oracle
 from invpipe_tests.unit.forecast.conftest import WINDOW_DAYS, KnownShop
@@ -112,3 +115,55 @@ def test_capped_training_cells_still_train(known_shop: KnownShop) -> None:
     assert forecaster.window.sold.dispersion.window_days == (7, WINDOW_DAYS)
     total = forecaster.window_demand(WINDOW).mean.sum()
     assert total == pytest.approx(known_shop.expected_units.sum(), rel=0.25)
+
+
+def test_origins_move_closer_where_a_history_is_short() -> None:
+    """Prevents a model of a young shop that has seen one or two weeks: less than eight origins a step apart become twice as many."""
+    params = ForecastParams(origin_step_days=14, min_history_days=28, origins=10)
+    assert list(training_origins(28 + 8 * 14, params)) == list(range(140, 27, -14))
+    assert list(training_origins(28 + 8 * 14 - 1, params)) == list(range(139, 27, -7))[:10]
+    assert list(training_origins(27, params)) == []
+
+
+def shop_of_genres(sd: float) -> tuple[ShopHistory, npt.NDArray[np.float64]]:
+    """Return 12 weeks of 1,000 SKUs, each week of their 12 genres times a factor of its own, and the units of 40 draws of the next week."""
+    g, n, days, draws, first = np.random.default_rng(6), 1000, 84, 40, date(2024, 1, 1)
+    genre, rate = np.arange(n) % 12, g.gamma(2.0, 1.0, n)[:, None]
+    factor = np.exp(sd * g.standard_normal((12, days // 7 + draws)) - sd**2 / 2)[genre]
+    units = g.poisson(rate * np.repeat(factor[:, : days // 7], 7, axis=1))
+    sku, day = np.nonzero(units)
+    names = np.array([f"s{i:04d}" for i in range(n)])
+    items = pl.DataFrame({"sku": names, "genre": [f"g{k}" for k in genre]}).with_columns(
+        *(pl.lit(None, pl.String).alias(name) for name in ("title", "brand", "format")),
+        release_date=pl.lit(None, pl.Date),
+        list_price=pl.lit(1.0),
+    )
+    calendar = pl.date_range(first, first + timedelta(days=days - 1), eager=True)
+    sales = pl.DataFrame({"sku": names[sku], "day": calendar.gather(day), "sales_units": units[sku, day]}).with_columns(revenue=pl.lit(0.0))
+    spans = pl.DataFrame({"sku": names}).with_columns(from_day=pl.lit(first), to_day=pl.lit(calendar[-1]))
+    history = ShopHistory.from_frames(items=items, sales_daily=sales, orderable_daily=spans)
+    return history, g.poisson(7 * rate * factor[:, days // 7 :]).astype(np.float64)
+
+
+def test_law_knows_that_the_next_week_is_not_one_of_those_seen() -> None:
+    """Prevents a law too narrow where SKUs move together: other SKUs of a genre tell of its weeks that were, none tells of the next."""
+    params = ForecastParams(rounds=100, window_days=(7,), daily_taus=())
+    history, units = shop_of_genres(0.5)
+    store = FeatureStore.of(history)
+    model = WindowModel.fit(store, params)
+    blind = replace(model, sold=replace(model.sold, unseen_days=0.0))
+    coverage, score = {}, {}
+    for name, each in (("law", model), ("blind", blind)):
+        mean, size = (np.repeat(part[:, 0], units.shape[1]) for part in each.predict(store, ((1, 7),)))
+        coverage[name] = randomised_coverage(CountLaw(mean, size), units.ravel())
+        score[name] = ranked_probability_score(CountLaw(mean, size), units.ravel())
+    assert model.sold.unseen_days < -0.3
+    assert coverage["blind"] < 0.76 < coverage["law"] < 0.84
+    assert score["law"] < score["blind"]
+    assert WindowModel.fit(FeatureStore.of(shop_of_genres(0.0)[0]), params).sold.unseen_days > -0.1
+
+
+def test_history_without_days_to_hold_out_moves_nothing(history: ShopHistory, quick: ForecastParams) -> None:
+    """Prevents a crash, or a guess, where all training windows overlap: one origin tells nothing of days not seen."""
+    young = history.until(history.first_day + timedelta(days=36))
+    assert WindowModel.fit(FeatureStore.of(young), quick).sold.unseen_days == 0.0
