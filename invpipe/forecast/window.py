@@ -69,7 +69,7 @@ INPUTS = (*FEATURES, "window_days")
 SKU_FOLDS = 3
 
 #: At most so many cells, predicted by the booster that has not seen their SKU, give level, dispersion and spread.
-MAX_HONEST_CELLS = 500_000
+MAX_HONEST_CELLS = 300_000
 
 #: Fewer training origins than this move closer.
 FEW_ORIGINS = 8
