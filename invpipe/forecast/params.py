@@ -17,7 +17,8 @@ class ForecastParams(BaseModel):
     window_days
         Window lengths the window model is trained on; other lengths are interpolated.
     origins, origin_step_days
-        Training origins per window length and days between them, counted back from the cutoff.
+        Training origins per window length and days between them, counted back from the cutoff; half the days where a history has room
+        for few origins.
     min_history_days
         Days before the first training origin.
     censoring
