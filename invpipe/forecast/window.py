@@ -99,11 +99,12 @@ class _Cells:
     def take(self, rows: npt.NDArray[np.bool_] | IndexArray) -> _Cells:
         return _Cells(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-    def sampled(self, most: int, seed: int) -> _Cells:
-        """Return at most so many cells, in their order."""
-        if len(self.units) <= most:
-            return self
-        return self.take(np.sort(np.random.default_rng(seed).choice(len(self.units), size=most, replace=False)))
+    def sampled(self, most: int, seed: int, among: npt.NDArray[np.bool_] | None = None) -> _Cells:
+        """Return at most so many cells, of all or of those marked, in their order."""
+        rows = np.arange(len(self.units)) if among is None else np.flatnonzero(among)
+        if len(rows) > most:
+            rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), size=most, replace=False))]
+        return self.take(rows)
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def _unseen_days(model: CountModel, cells: _Cells, objective: dict[str, object],
     start = next((day for day in starts if (end <= day).sum() >= MIN_EARLIER_FRAC * len(end)), None)
     if start is None:
         return 0.0
-    earlier, later = (cells.take(rows).sampled(MAX_UNSEEN_CELLS, params.seed) for rows in (end <= start, cells.origin >= start))
+    earlier, later = (cells.sampled(MAX_UNSEEN_CELLS, params.seed, rows) for rows in (end <= start, cells.origin >= start))
     if min(earlier.units.sum(), later.units.sum()) < MIN_UNSEEN_UNITS:
         return 0.0
     base = model.log_base_rate
