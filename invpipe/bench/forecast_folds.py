@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,9 @@ class WindowLaw(Law, Protocol):
 
     def quantile(self, tau: float) -> npt.NDArray[Any]:
         """Return the quantile per row, shape (n,), units."""
+
+    def take(self, rows: npt.NDArray[np.generic]) -> Self:
+        """Return the laws of the given rows (indices or a mask)."""
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,18 @@ class EmpiricalLaw:
         """Return P(D >= units) per row, units of shape (n,)."""
         return np.asarray(1.0 - (self.samples < np.asarray(units)[:, None]).sum(axis=1) / self.count)
 
+    def ranked_probability_scores(self, units: FloatArray) -> FloatArray:
+        """Return the ranked probability score of the units seen per row, shape (n,), units.
+
+        For whole numbers it is E|D - y| - E|D - D'| / 2, and with n samples in order the latter is the mean of (2 i - n - 1) / n times
+        the i-th (Gneiting, Raftery 2007).
+        """
+        given, n = np.isfinite(self.samples), self.count[:, None]
+        samples = np.where(given, self.samples, 0.0)
+        distance = np.where(given, np.abs(samples - np.asarray(units)[:, None]), 0.0)
+        rank = 2.0 * np.arange(1, samples.shape[1] + 1) - n - 1.0
+        return np.asarray((distance - samples * rank / n).sum(axis=1) / self.count)
+
     def take(self, rows: npt.NDArray[np.generic]) -> EmpiricalLaw:
         """Return the laws of the given rows (indices or a mask)."""
         return EmpiricalLaw(self.samples[rows], self.count[rows])

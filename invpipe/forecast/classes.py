@@ -42,7 +42,7 @@ from invpipe.forecast.baselines import BASELINES
 from invpipe.forecast.folds import Fold
 from invpipe.forecast.forecaster import DemandForecaster
 from invpipe.forecast.law import CountLaw
-from invpipe.forecast.metrics import bracket_counts, deciles, pinball_losses, randomised_pit, ranked_probability_scores
+from invpipe.forecast.metrics import bracket_counts, deciles, pinball_losses, randomised_pit
 from invpipe.forecast.scores import check_cutoff, window_target
 from invpipe.grid import window_labels
 from invpipe.history import ShopHistory
@@ -184,7 +184,7 @@ def _measures(law: CountLaw, units: FloatArray) -> dict[str, FloatArray]:
         "expected_units": law.mean,
         **{f"pinball_{p}": pinball_losses(units, law.quantile(p / 100), p / 100) for p in (10, 50, 90)},
         "pinball_90_of_zero": 0.9 * units,
-        "rps": ranked_probability_scores(law, units),
+        "rps": law.ranked_probability_scores(units),
     }
 
 

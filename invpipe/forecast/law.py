@@ -16,6 +16,7 @@ Source: any text on count regression, e.g. Hilbe (2011), *Negative Binomial Regr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -36,6 +37,9 @@ POISSON_SIZE = 1e8
 
 #: Below this log P(D = 0) a quantile comes from scipy's inverse: summing up from zero would lose its precision.
 LOG_P0_MIN = -500.0
+
+#: Terms of the ranked probability score are summed while P(D > k) exceeds this or k < y.
+RPS_TOLERANCE = 1e-6
 
 
 def _check_law(mean: FloatArray, size: FloatArray) -> None:
@@ -88,6 +92,36 @@ def _climb(mean: FloatArray, size: FloatArray, p0: FloatArray, tau: float, out: 
                 break
             total += p
         out[i] = n
+
+
+@njit(cache=True, nogil=True)
+def _fill_ranked_probability_scores(mean: FloatArray, size: FloatArray, units: FloatArray, out: FloatArray) -> None:
+    """Fill out with the sums over k >= 0 of (P(D <= k) - 1[y <= k])^2, by the recursion of :func:`_climb`.
+
+    Probabilities too small for a double are carried as logarithms: they add nothing to P(D <= k).
+    """
+    for i in range(len(mean)):
+        m, r = mean[i], size[i]
+        poisson = r >= POISSON_SIZE
+        q = 0.0 if poisson else m / (m + r)
+        log_p = -m if poisson else -r * math.log1p(m / r)
+        k = 0
+        score = 0.0
+        while log_p < LOG_P0_MIN:
+            score += 1.0 if units[i] <= k else 0.0
+            k += 1
+            log_p += math.log(m / k if poisson else q * (k - 1 + r) / k)
+        p = math.exp(log_p)
+        at_most = p
+        while True:
+            seen = units[i] <= k
+            score += (at_most - (1.0 if seen else 0.0)) ** 2
+            if seen and (1.0 - at_most <= RPS_TOLERANCE or (k > m and p < 1e-18)):  # rounding may keep the sum below 1
+                break
+            k += 1
+            p *= m / k if poisson else q * (k - 1 + r) / k
+            at_most += p
+        out[i] = score
 
 
 def _quantile(mean: FloatArray, size: FloatArray, tau: float) -> IntArray:
@@ -151,6 +185,12 @@ class CountLaw:
     def cdf(self, units: npt.NDArray[np.generic]) -> FloatArray:
         """Return P(D <= units) per row, units of shape (n,) or (k, n)."""
         return 1.0 - self.survival(np.asarray(units) + 1)
+
+    def ranked_probability_scores(self, units: FloatArray) -> FloatArray:
+        """Return the ranked probability score of the units seen per row, shape (n,), units."""
+        out = np.empty(len(self))
+        _fill_ranked_probability_scores(self.mean, self.size, np.asarray(units, dtype=np.float64), out)
+        return out
 
     def variance(self) -> FloatArray:
         """Return Var D = m + m^2 / r, shape (n,), units squared."""

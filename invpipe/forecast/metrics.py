@@ -14,7 +14,7 @@ Where the whole law is known, the randomised probability integral transform :mat
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,6 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
-#: Terms of the ranked probability score are summed while P(D > k) exceeds this or k < y.
-RPS_TOLERANCE = 1e-6
-
 
 class Law(Protocol):
     """What a score needs of count laws, one per row."""
@@ -33,8 +30,8 @@ class Law(Protocol):
     def survival(self, units: npt.NDArray[np.generic]) -> FloatArray:
         """Return P(D >= units) per row."""
 
-    def take(self, rows: npt.NDArray[np.generic]) -> Self:
-        """Return the laws of the given rows (indices or a mask)."""
+    def ranked_probability_scores(self, units: FloatArray) -> FloatArray:
+        """Return the ranked probability score of the units seen per row, units."""
 
 
 def pinball_loss(units: FloatArray, quantile: Numbers, tau: float) -> float:
@@ -91,17 +88,4 @@ def randomised_coverage(law: Law, units: FloatArray, level: float = 0.8, seed: i
 
 def ranked_probability_score(law: Law, units: FloatArray) -> float:
     """Return the mean ranked probability score, units."""
-    return float(ranked_probability_scores(law, units).mean())
-
-
-def ranked_probability_scores(law: Law, units: FloatArray) -> FloatArray:
-    """Return the ranked probability score per cell, units."""
-    total = np.zeros(len(units))
-    live = np.arange(len(units))
-    k = 0
-    while len(live):
-        above = law.take(live).survival(np.full(len(live), k + 1))
-        total[live] += (1.0 - above - (units[live] <= k)) ** 2
-        live = live[(above > RPS_TOLERANCE) | (units[live] > k)]
-        k += 1
-    return total
+    return float(law.ranked_probability_scores(units).mean())

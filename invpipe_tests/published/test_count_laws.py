@@ -81,7 +81,9 @@ def test_newsvendor_with_poisson_demand() -> None:
     assert float((holding * (level - sales) + stockout * (50 - sales))[0]) == pytest.approx(1.797235211809178, rel=1e-10)
 
 
-@pytest.mark.parametrize(("mean", "units"), [(0.2, 0), (2.5, 0), (2.5, 4), (10.0, 7), (40.0, 60)])
+@pytest.mark.parametrize(
+    ("mean", "units"), [(0.2, 0), (2.5, 0), (2.5, 4), (10.0, 7), (40.0, 60), (1200.0, 1260), (1200.0, 0), (2e5, 200_100)]
+)
 def test_ranked_probability_score_of_a_poisson_law(mean: float, units: int) -> None:
     """Prevents a wrong or cut-off score.
 

@@ -116,6 +116,16 @@ def test_ranked_probability_score_equals_the_definition(mean: float, size: float
     assert found == pytest.approx(oracle.ranked_probability_score(mean, size, units), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("size", [np.inf, 1e9, 1e5, 900.0, 3.0])
+@pytest.mark.parametrize("units", [0, 1290, 4000])
+def test_ranked_probability_score_of_laws_whose_zero_is_too_rare_for_a_double(size: float, units: int) -> None:
+    """Prevents a score of 0 * ratio = 0 for ever where P(D = 0) is no double, and a sum that never ends."""
+    law = CountLaw(np.array([1300.0]), np.array([size]))
+    k = np.arange(60_000)
+    expected = (((1.0 - law.survival(k[:, None] + 1)[:, 0]) - (units <= k)) ** 2).sum()
+    assert ranked_probability_score(law, np.array([float(units)])) == pytest.approx(expected, rel=1e-7)
+
+
 def test_ranked_probability_score_is_a_mean_and_proper() -> None:
     """Prevents a score that sums over cells, or that a wrong law can win."""
     law, units = draws(3000)
