@@ -66,7 +66,8 @@ class DailyModel:
         data = training_set(matrix, names, cells.units, weight=cells.weight)
         taus = tuple(sorted(params.daily_taus))
         objectives = ({"objective": "quantile", "alpha": tau, "feature_fraction": FEATURE_FRAC} for tau in taus)
-        return cls(taus, tuple(train_booster(objective, data, params) for objective in objectives))
+        pace = params.model_copy(update={"rounds": params.daily_rounds, "learning_rate": params.daily_learning_rate})
+        return cls(taus, tuple(train_booster(objective, data, pace) for objective in objectives))
 
     @property
     def with_sku(self) -> bool:

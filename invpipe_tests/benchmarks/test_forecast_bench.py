@@ -28,7 +28,7 @@ from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
 from invpipe_tests.benchmarks import forecast_peers
 from invpipe_tests.unit.history.worlds import poisoned
 
-QUICK = ForecastParams(rounds=5, origins=3, window_days=(14,))
+QUICK = ForecastParams(rounds=5, daily_rounds=5, origins=3, window_days=(14,))
 DAYS = 14
 
 

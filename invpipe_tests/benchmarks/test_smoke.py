@@ -99,7 +99,7 @@ def test_window_law_of_the_package_scores_every_method() -> None:
 
 def test_validation_scores_every_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a figure of folds that were never made, or made without the daily boosters."""
-    monkeypatch.setattr(bench, "ForecastParams", lambda seed: ForecastParams(rounds=3, origins=2, seed=seed))
+    monkeypatch.setattr(bench, "ForecastParams", lambda seed: ForecastParams(rounds=3, daily_rounds=3, origins=2, seed=seed))
     rows = bench.bench_validation(skus=150, folds=2)
     assert {row["folds"] for row in rows} == {2}
     assert {"window law", "quantile boosters", "zero", "sum of daily quantiles"} <= {row["method"] for row in rows}
@@ -109,7 +109,7 @@ def test_validation_scores_every_fold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_daily_forecast_covers_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a benchmark that no longer runs, or forecasts fewer SKUs than it says."""
-    monkeypatch.setattr(bench, "ForecastParams", lambda seed: ForecastParams(rounds=3, origins=2, seed=seed))
+    monkeypatch.setattr(bench, "ForecastParams", lambda seed: ForecastParams(rounds=3, daily_rounds=3, origins=2, seed=seed))
     (row,) = bench.bench_daily_forecast(skus=80, days=120)
     assert (row["skus"], row["daily_rows"], row["windows"]) == (80, 80 * 60, 8)
     assert row["forecast_seconds"] == pytest.approx(row["windows_seconds"] + row["daily_seconds"])

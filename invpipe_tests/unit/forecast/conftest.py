@@ -16,7 +16,8 @@ from invpipe.sources.shop import SyntheticShopParams, synthetic_shop, true_rates
 from invpipe.sources.tables import ShopTables
 
 #: Quick to train; threads=1 because two threads on a busy machine wait for each other.
-QUICK = ForecastParams(threads=1, rounds=15, learning_rate=0.2, window_days=(7, 28), origins=6, max_zero_cells=3000, daily_horizon_days=28)
+FEW_ROUNDS = {"rounds": 15, "learning_rate": 0.2, "daily_rounds": 15, "daily_learning_rate": 0.2}
+QUICK = ForecastParams(threads=1, window_days=(7, 28), origins=6, max_zero_cells=3000, daily_horizon_days=28, **FEW_ROUNDS)
 WINDOW_DAYS = 28
 
 
