@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from numba import njit
-from scipy import special, stats
+from scipy import special
 
 from invpipe.errors import ForecastError
 
@@ -35,10 +35,13 @@ IntArray = npt.NDArray[np.int64]
 #: A size above this is the Poisson law to double precision; it keeps the incomplete beta function out of its bad corner.
 POISSON_SIZE = 1e8
 
-#: Below this log P(D = 0) a quantile comes from scipy's inverse: summing up from zero would lose its precision.
-LOG_P0_MIN = -500.0
+#: Sums over outcomes start at the first whose log-probability exceeds this: before it, probabilities are carried as logarithms.
+LOG_P_MIN = -500.0
 
-#: Terms of the ranked probability score are summed while P(D > k) exceeds this or k < y.
+#: Probability of an outcome above the mean with which a sum ends though rounding keeps it below its aim.
+NEGLIGIBLE = 1e-18
+
+#: Terms of the ranked probability score are summed while P(D > n) exceeds this or n < y.
 RPS_TOLERANCE = 1e-6
 
 
@@ -78,70 +81,62 @@ def _survival(mean: FloatArray, size: FloatArray, units: npt.NDArray[np.generic]
 
 
 @njit(cache=True, nogil=True)
-def _climb(mean: FloatArray, size: FloatArray, p0: FloatArray, tau: float, out: IntArray) -> None:
-    """Fill out with the smallest n whose cumulative probability reaches tau, by the recursion p(n+1) = p(n) q (n + r) / (n + 1)."""
+def _ratio(mean: float, size: float, n: int) -> float:
+    """Return P(D = n) / P(D = n - 1), n >= 1."""
+    return mean / n if size >= POISSON_SIZE else mean / (mean + size) * (n - 1 + size) / n
+
+
+@njit(cache=True, nogil=True)
+def _first_outcome(mean: float, size: float) -> tuple[int, float]:
+    """Return the first outcome that is not too rare for a double, and its probability; all before it add nothing to it."""
+    log_p = -mean if size >= POISSON_SIZE else -size * math.log1p(mean / size)
+    n = 0
+    while log_p < LOG_P_MIN:
+        n += 1
+        log_p += math.log(_ratio(mean, size, n))
+    return n, math.exp(log_p)
+
+
+@njit(cache=True, nogil=True)
+def _fill_quantiles(mean: FloatArray, size: FloatArray, tau: float, out: IntArray) -> None:
+    """Fill out with the smallest n whose cumulative probability reaches tau."""
     for i in range(len(mean)):
-        p = p0[i]
-        total = p
-        n = 0
-        q = 0.0 if np.isinf(size[i]) else mean[i] / (mean[i] + size[i])
-        while total < tau:
-            p *= mean[i] / (n + 1) if np.isinf(size[i]) else q * (n + size[i]) / (n + 1)
+        n, p = _first_outcome(mean[i], size[i])
+        at_most = p
+        while at_most < tau:
             n += 1
-            if p < 1e-18 and n > mean[i]:  # rounding keeps the sum below tau for ever
+            p *= _ratio(mean[i], size[i], n)
+            if p < NEGLIGIBLE and n > mean[i]:  # rounding keeps the sum below tau for ever
                 break
-            total += p
+            at_most += p
         out[i] = n
 
 
 @njit(cache=True, nogil=True)
 def _fill_ranked_probability_scores(mean: FloatArray, size: FloatArray, units: FloatArray, out: FloatArray) -> None:
-    """Fill out with the sums over k >= 0 of (P(D <= k) - 1[y <= k])^2, by the recursion of :func:`_climb`.
-
-    Probabilities too small for a double are carried as logarithms: they add nothing to P(D <= k).
-    """
+    """Fill out with the sums over n >= 0 of (P(D <= n) - 1[units <= n])^2."""
     for i in range(len(mean)):
-        m, r = mean[i], size[i]
-        poisson = r >= POISSON_SIZE
-        q = 0.0 if poisson else m / (m + r)
-        log_p = -m if poisson else -r * math.log1p(m / r)
-        k = 0
-        score = 0.0
-        while log_p < LOG_P0_MIN:
-            score += 1.0 if units[i] <= k else 0.0
-            k += 1
-            log_p += math.log(m / k if poisson else q * (k - 1 + r) / k)
-        p = math.exp(log_p)
+        n, p = _first_outcome(mean[i], size[i])
+        score = max(n - math.ceil(units[i]), 0.0)  # of the outcomes before n
         at_most = p
         while True:
-            seen = units[i] <= k
+            seen = units[i] <= n
             score += (at_most - (1.0 if seen else 0.0)) ** 2
-            if seen and (1.0 - at_most <= RPS_TOLERANCE or (k > m and p < 1e-18)):  # rounding may keep the sum below 1
+            if seen and (1.0 - at_most <= RPS_TOLERANCE or (n > mean[i] and p < NEGLIGIBLE)):
                 break
-            k += 1
-            p *= m / k if poisson else q * (k - 1 + r) / k
+            n += 1
+            p *= _ratio(mean[i], size[i], n)
             at_most += p
         out[i] = score
 
 
 def _quantile(mean: FloatArray, size: FloatArray, tau: float) -> IntArray:
-    """Smallest n with P(D <= n) >= tau."""
+    """Smallest n with P(D <= n) >= tau, flat."""
     if not 0 < tau < 1:
         msg = f"tau is {tau}; it must lie strictly between 0 and 1"
         raise ForecastError(msg)
-    mean, size = mean.ravel(), np.where(size >= POISSON_SIZE, np.inf, size).ravel()
-    poisson = np.isinf(size)
-    with np.errstate(invalid="ignore"):
-        log_p0 = np.where(poisson, -mean, -size * np.log1p(mean / size))
-    out = np.zeros(len(mean), dtype=np.int64)
-    low = log_p0 > LOG_P0_MIN
-    climbed = np.empty(int(low.sum()), dtype=np.int64)
-    _climb(mean[low], size[low], np.exp(log_p0[low]), tau, climbed)
-    out[low] = climbed
-    high = ~low & poisson
-    out[high] = stats.poisson.ppf(tau, mean[high]).astype(np.int64)
-    high = ~low & ~poisson
-    out[high] = stats.nbinom.ppf(tau, size[high], size[high] / (size[high] + mean[high])).astype(np.int64)
+    out = np.empty(mean.size, dtype=np.int64)
+    _fill_quantiles(mean.ravel(), size.ravel(), tau, out)
     return out
 
 

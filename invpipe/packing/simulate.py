@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from invpipe.errors import PackingError
 from invpipe.forecast.law import POISSON_SIZE, CountLaw
@@ -46,7 +46,7 @@ class SimulatedRevenue:
         if not 0 < confidence < 1:
             msg = f"confidence is {confidence}; it must lie strictly between 0 and 1"
             raise PackingError(msg)
-        half = float(stats.norm.ppf(0.5 + confidence / 2)) * float(np.sqrt(self.variance / len(self.revenue)))
+        half = float(special.ndtri(0.5 + confidence / 2)) * float(np.sqrt(self.variance / len(self.revenue)))
         return self.mean - half, self.mean + half
 
 

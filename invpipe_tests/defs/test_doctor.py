@@ -64,9 +64,10 @@ def test_schedule_that_is_off_is_found(tmp_path: Path, instance: dg.DagsterInsta
 
 def test_runs_that_hang_are_found(instance: dg.DagsterInstance) -> None:
     """Prevents a run whose process died from blocking the queue for days."""
+    started = datetime.now(UTC)  # not at import: the suite may have run for minutes since
     instance.add_run(DagsterRun(job_name="daily", status=dg.DagsterRunStatus.STARTED))
-    assert check_runs(instance, NOW).state == "ok"
-    hanging = check_runs(instance, NOW + timedelta(hours=7))
+    assert check_runs(instance, started).state == "ok"
+    hanging = check_runs(instance, started + timedelta(hours=7))
     assert hanging.state == "broken"
     assert hanging.text.startswith("1 hang, first run ")
     assert "of daily (STARTED, 7.0 h)" in hanging.text
