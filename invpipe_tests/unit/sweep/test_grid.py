@@ -180,13 +180,13 @@ def test_private_memory_sees_what_is_allocated() -> None:
         pytest.skip("the system does not tell the private memory of a process")
     with PrivateMemory() as memory, memory.watch() as peak:
         before = peak.megabytes
-        block = np.ones(8_000_000)
+        block = np.ones(30_000_000)  # 240 MB: the process may give back what earlier tests left
         with memory.watch() as inner:
             block += 1.0
         assert inner.megabytes is not None
         assert before is not None
     assert peak.megabytes is not None
-    assert peak.megabytes > before + 50
+    assert peak.megabytes > before + 100
     assert peak.megabytes >= inner.megabytes
 
 
