@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightgbm as lgb
@@ -13,6 +15,9 @@ from invpipe.forecast.params import ForecastParams
 
 FloatArray = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
+
+#: Training that is watched on held cells ends after so many rounds without a lower loss.
+PATIENCE = 10
 
 
 def training_set(
@@ -34,7 +39,15 @@ def training_set(
     )
 
 
-def train_booster(objective: dict[str, object], data: lgb.Dataset, params: ForecastParams) -> lgb.Booster:
+@dataclass(frozen=True)
+class Held:
+    """Cells that are not trained on, and the loss of raw scores on them."""
+
+    data: lgb.Dataset
+    loss: Callable[[FloatArray], float]
+
+
+def train_booster(objective: dict[str, object], data: lgb.Dataset, params: ForecastParams, held: Held | None = None) -> lgb.Booster:
     """Return a trained booster.
 
     Parameters
@@ -43,6 +56,8 @@ def train_booster(objective: dict[str, object], data: lgb.Dataset, params: Forec
         LightGBM objective and its own parameters.
     data
         A :func:`training_set` or a subset of one.
+    held
+        Training ends where the loss of held cells has not fallen for PATIENCE rounds; the rounds after the least loss are left out.
     """
     settings = {
         **objective,
@@ -56,7 +71,17 @@ def train_booster(objective: dict[str, object], data: lgb.Dataset, params: Forec
         "feature_pre_filter": False,
         "verbosity": -1,
     }
-    return lgb.train(settings, data, num_boost_round=params.rounds)
+    if held is None:
+        return lgb.train(settings, data, num_boost_round=params.rounds)
+    loss = held.loss
+    return lgb.train(
+        {**settings, "metric": "None"},
+        data,
+        num_boost_round=params.rounds,
+        valid_sets=[held.data],
+        feval=lambda raw, _: ("loss", loss(raw), False),
+        callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+    )
 
 
 def save_booster(booster: lgb.Booster, path: Path) -> None:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from numba import njit
 from scipy import optimize, special
 
-from invpipe.forecast.booster import train_booster, training_set
+from invpipe.forecast.booster import Held, train_booster, training_set
 from invpipe.forecast.params import ForecastParams
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,8 +43,8 @@ LOG_SIZE_BOUNDS = (-5.0, 8.0)
 #: Least mean a logarithm is taken of, units.
 MIN_MEAN = 1e-6
 
-#: The spread booster: what ForecastParams gives for rates would fit single cells.
-SPREAD = {"rounds": 100, "learning_rate": 0.05, "leaves": 15, "min_leaf_cells": 500}
+#: The spread booster: what ForecastParams gives for rates would fit single cells. So many rounds at most; SKUs held out say when to stop.
+SPREAD = {"rounds": 100, "learning_rate": 0.1, "leaves": 15, "min_leaf_cells": 500}
 #: Most that days not seen may take off log r.
 MAX_SHIFT = 3.0
 #: Digammas are summed up to this many units; above, they are expanded from SERIES_START on.
@@ -66,15 +66,18 @@ def fit_size(mean: FloatArray, units: FloatArray) -> float:
     return float(optimize.minimize_scalar(loss, bounds=LOG_SIZE_BOUNDS, method="bounded").x)
 
 
+def log_likelihood(mean: FloatArray, units: FloatArray, log_size: FloatArray) -> float:
+    """Return the log-likelihood of units given their means and log r, shape (n,) each, without what depends on the units alone."""
+    r = np.exp(log_size)
+    return float((special.gammaln(units + r) - special.gammaln(r) + r * np.log(r / (r + mean)) - units * np.log(r + mean)).sum())
+
+
 def fit_size_shift(mean: FloatArray, units: FloatArray, log_size: FloatArray) -> float:
     """Return what to add to log r, from -MAX_SHIFT to 0, to make the units likeliest given their means and log r, shape (n,) each."""
-
-    def loss(shift: float) -> float:
-        r = np.exp(log_size + shift)
-        by_cell = special.gammaln(units + r) - special.gammaln(r) + r * np.log(r / (r + mean)) - units * np.log(r + mean)
-        return -float(by_cell.sum())
-
-    return float(optimize.minimize_scalar(loss, bounds=(-MAX_SHIFT, 0.0), method="bounded").x)
+    found = optimize.minimize_scalar(
+        lambda shift: -log_likelihood(mean, units, log_size + shift), bounds=(-MAX_SHIFT, 0.0), method="bounded"
+    )
+    return float(found.x)
 
 
 def log_level(mean: FloatArray, units: FloatArray) -> float:
@@ -187,24 +190,40 @@ def spread_inputs(matrix: Matrix, mean: FloatArray) -> Matrix:
 
 
 def train_spread(
-    matrix: Matrix, names: tuple[str, ...], mean: FloatArray, units: FloatArray, log_size: FloatArray, params: ForecastParams
+    inputs: Matrix,
+    names: tuple[str, ...],
+    cells: tuple[FloatArray, FloatArray, FloatArray],
+    held: npt.NDArray[np.bool_],
+    params: ForecastParams,
 ) -> lgb.Booster:
-    """Return the booster of what is to be added to log r.
+    """Return the booster of what is to be added to log r, with as many rounds as make the held cells likeliest.
+
+    A few thousand SKUs give enough cells to learn each SKU's spread by heart: with a fixed number of rounds the 80 % interval of 2,000 SKUs
+    covered .775.
 
     Parameters
     ----------
-    matrix
-        Inputs of the rate booster, shape (n, k); `names` are theirs.
-    mean, units, log_size
-        Predicted mean, units (whole numbers) and log r by class, shape (n,).
+    inputs
+        Of :func:`spread_inputs`, shape (n, k); `names` are theirs.
+    cells
+        Predicted mean, units (whole numbers) and log r by class, shape (n,) each.
+    held
+        Cells that are not trained on, shape (n,), of SKUs that have no other; without any, or without others, there is one round.
     """
-    mean, units, log_size = (np.ascontiguousarray(array, dtype=np.float64) for array in (mean, units, log_size))
+    told = held.any() and not held.all()
+    rows = ~held if told else np.ones(len(held), dtype=bool)
+    mean, units, log_size = (np.ascontiguousarray(array[rows], dtype=np.float64) for array in cells)
+    held_mean, held_units, held_log_size = (np.ascontiguousarray(array[held], dtype=np.float64) for array in cells)
 
     def objective(raw: FloatArray, _: lgb.Dataset) -> tuple[FloatArray, FloatArray]:
         gradient, hessian = np.full(len(units), np.nan), np.full(len(units), np.nan)
         size_gradient(mean, units, np.asarray(raw, dtype=np.float64), gradient, hessian)
         return gradient, hessian
 
-    inputs = spread_inputs(matrix, mean)
-    slow = params.model_copy(update=SPREAD)
-    return train_booster({"objective": objective}, training_set(inputs, (*names, "log_mean"), units, init_score=log_size), slow)
+    def loss(raw: FloatArray) -> float:
+        return -log_likelihood(held_mean, held_units, np.clip(raw, *LOG_SIZE_BOUNDS))
+
+    data = training_set(inputs[rows], names, units, init_score=log_size)
+    pace = params.model_copy(update=SPREAD if told else SPREAD | {"rounds": 1})
+    others = Held(data.create_valid(inputs[held], held_units, init_score=held_log_size), loss) if told else None
+    return train_booster({"objective": objective}, data, pace, others)

@@ -155,7 +155,8 @@ class CountModel:
         mean *= np.exp(level.at_cells(mean, honest.days))
         dispersion = Curves.fit(mean, honest.whole_units, honest.days, fit_size)
         log_size = dispersion.at_cells(mean, honest.days)
-        spread = train_spread(honest.matrix, INPUTS, mean, honest.whole_units, log_size, params)
+        inputs, held = spread_inputs(honest.matrix, mean), honest.sku % SKU_FOLDS == 0
+        spread = train_spread(inputs, (*INPUTS, "log_mean"), (mean, honest.whole_units, log_size), held, params)
         model = cls(tuple(boosters), base, level, dispersion, spread, 0.0)
         return replace(model, unseen_days=_unseen_days(model, cells, objective, params))
 

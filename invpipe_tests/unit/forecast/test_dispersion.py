@@ -38,10 +38,31 @@ def test_spread_tells_steady_from_lumpy_skus_of_one_mean() -> None:
     mean, matrix = np.full(n, 4.0), np.full((n, len(FEATURES)), np.nan, dtype=np.float32)
     matrix[:, FEATURES.index("sale_size_cv2_364")] = np.where(lumpy, 3.0, 0.1) + g.normal(0.0, 0.01, n)
     start = np.full(n, fit_size(mean, units))
-    booster = train_spread(matrix, FEATURES, mean, units, start, ForecastParams())
+    booster = train_spread(
+        spread_inputs(matrix, mean), (*FEATURES, "log_mean"), (mean, units, start), np.arange(n) % 5 == 0, ForecastParams()
+    )
     found = np.exp(start + booster.predict(spread_inputs(matrix, mean), raw_score=True))
     assert np.median(found[lumpy]) == pytest.approx(0.3, rel=0.3)
     assert np.median(found[~lumpy]) == pytest.approx(20.0, rel=0.6)
+
+
+@pytest.mark.parametrize("held_skus", [0, 6, 20])
+def test_spread_does_not_learn_skus_by_heart(held_skus: int) -> None:
+    """Prevents intervals too narrow in a small shop: 20 SKUs of one spread, each told by a feature, are many cells and little evidence.
+
+    Rows of one SKU share its level, which looks like a spread of its own. Where no SKU is held out, or all are, one round is all there is.
+    """
+    g, per_sku = np.random.default_rng(3), 2000
+    sku = np.repeat(np.arange(20), per_sku)
+    level = g.gamma(2.0, 0.5, 20)[sku]
+    mean, units = np.full(len(sku), 4.0), g.poisson(4.0 * level).astype(float)
+    matrix = np.full((len(sku), len(FEATURES)), np.nan, dtype=np.float32)
+    matrix[:, FEATURES.index("sale_size_cv2_364")] = sku
+    start = np.full(len(sku), fit_size(mean, units))
+    inputs = spread_inputs(matrix, mean)
+    booster = train_spread(inputs, (*FEATURES, "log_mean"), (mean, units, start), sku < held_skus, ForecastParams())
+    assert booster.num_trees() == 1
+    assert np.abs(booster.predict(inputs, raw_score=True)).max() < 0.8
 
 
 def test_shift_of_sizes_only_widens() -> None:
