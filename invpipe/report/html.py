@@ -25,6 +25,7 @@ from invpipe.report.images import svg
 ORDER_LINES, CHANGED_LINES, DRIVER_SKUS, EXTREME_SKUS = 15, 30, 10, 10
 
 _STYLE = """
+@font-face { font-family: "Narrowed DejaVu Sans"; src: local("DejaVu Sans"), local("Verdana"); size-adjust: 84%; }
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a636e; --ground: #fff; --line: #d5dae0; --mark: #fff1cc; --on-mark: #5c4300; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e7eb; --soft: #a2abb6; --ground: #15181c; --line: #363c44; --mark: #4a3b10; --on-mark: #ffe3a0; }
