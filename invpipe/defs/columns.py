@@ -175,6 +175,10 @@ OWN: dict[str, dict[str, str]] = {
         "units_per_sale_day_91": "Mean units of the days with a sale in the last 91 days",
         "units_per_sale_day_364": "Mean units of the days with a sale in the last 364 days",
         "sale_size_cv2_364": "Squared coefficient of variation of these units over 364 days",
+        **{f"rate_{k + 1}_{k + 28}": f"Units per orderable day, {k + 1} to {k + 28} days back" for k in range(28, 196, 28)},
+        "rate_91_last_year": "Units per orderable day of the 91 days up to the same day 52 weeks before",
+        "season_last_year": "Rate of the same window 52 weeks before, over that of the 91 days up to the same day",
+        "seasonal_rate": "Rate of the last 91 days times that ratio, units per orderable day",
     },
     "model_scores": {
         "against": "What the candidate is held against in this row's span: the baselines or the model that serves",

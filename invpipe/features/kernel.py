@@ -1,4 +1,4 @@
-"""Kernel of the features: one pass over the cells, SKU by SKU; five arrays of the length of the history are all it allocates."""
+"""Kernel of the features: one pass over the cells, SKU by SKU; seven arrays of the length of the history are all it allocates."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ YEAR_DAYS = 364
 WINDOWS = (7, 14, 28, 56, 91, 182, 364)
 RATE_COLUMN = (0, 1, 2, 3, 4, 5, -1)
 FRAC_COLUMN = (-1, -1, 6, -1, 7, -1, 8)
+
+#: A month, how many before the last one have a rate of their own, and the quarter that a season is held against.
+MONTH_DAYS = 28
+MONTHS = 6
+QUARTER_DAYS = 91
 
 
 @njit(cache=True, nogil=True)
@@ -125,7 +130,7 @@ def fill_features(
     decay: npt.NDArray[np.float64],
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Fill `out` (n, 31), columns in the order of FEATURES; cells a feature does not exist for keep their NaN.
+    """Fill `out` (n, 40), columns in the order of FEATURES; cells a feature does not exist for keep their NaN.
 
     Cells are worked on SKU by SKU: its events are laid out by day once, then every window of every cell is a difference of two places.
     `decay` holds the powers 0 .. n_days of the daily decay of the weighted rate.
@@ -136,17 +141,22 @@ def fill_features(
     offer_ptr, offer_day, offer_cost, offer_vendors = offers
     release_day, release_year, genre, fmt = catalogue
     n_days = len(decay) - 1
-    sold = np.empty(n_days + 1, dtype=np.int64)  # by day + 1: rows of events up to the day, and orderable days
+    sold = np.empty(n_days + 1, dtype=np.int64)  # by day + 1: rows of events up to the day, orderable days and units
     opened = np.empty(n_days + 1, dtype=np.int64)
     orderable = np.empty(n_days + 1, dtype=np.int64)
     viewed = np.empty(n_days + 1, dtype=np.int64)
     offered = np.empty(n_days + 1, dtype=np.int64)
+    units = np.empty(n_days + 1)
+    inverse = 1.0 / np.arange(n_days + 1)  # of a number of days; a rate over none does not exist
+    inverse[0] = np.nan
     s = -1
     for i in by_sku(sku, len(sales_ptr) - 1):
         if sku[i] != s:
             s = sku[i]
             s_lo, o_lo, v_lo, f_lo = sales_ptr[s], span_ptr[s], views_ptr[s], offer_ptr[s]
             _row_after(sales_day, s_lo, sales_ptr[s + 1], sold)
+            for k in range(n_days + 1):
+                units[k] = sales_cum[sold[k]]
             _row_after(span_from, o_lo, span_ptr[s + 1], opened)
             _orderable_days(span_from, span_to, o_lo, span_ptr[s + 1], orderable)
             _row_after(views_day, v_lo, views_ptr[s + 1], viewed)
@@ -157,12 +167,11 @@ def fill_features(
         for j in range(7):
             window = WINDOWS[j]
             past = max(t + 1 - window, 0)
-            days = orderable[t + 1] - orderable[past]
-            if days > 0:
-                if RATE_COLUMN[j] >= 0:
-                    row[RATE_COLUMN[j]] = (sales_cum[now] - sales_cum[sold[past]]) / days
-                if FRAC_COLUMN[j] >= 0:
-                    row[FRAC_COLUMN[j]] = (now - sold[past]) / days
+            per_day = inverse[orderable[t + 1] - orderable[past]]
+            if RATE_COLUMN[j] >= 0:
+                row[RATE_COLUMN[j]] = (sales_cum[now] - units[past]) * per_day
+            if FRAC_COLUMN[j] >= 0:
+                row[FRAC_COLUMN[j]] = (now - sold[past]) * per_day
         exposure = _ewma_exposure(span_from, span_to, span_ewma, o_lo, opened[t + 1] - 1, t, decay)
         if exposure > 0:
             row[9] = sales_ewma[now - 1] * decay[t - sales_day[now - 1]] / exposure if now > s_lo else 0.0
@@ -170,15 +179,13 @@ def fill_features(
             row[10] = t - sales_day[now - 1]
         a, b = t + first[i] - YEAR_DAYS, t + last[i] - YEAR_DAYS
         if a >= 0 and b <= t:
-            days = orderable[b + 1] - orderable[a]
-            if days > 0:
-                row[11] = (sales_cum[sold[b + 1]] - sales_cum[sold[a]]) / days
+            row[11] = (units[b + 1] - units[a]) * inverse[orderable[b + 1] - orderable[a]]
         # views
         month, quarter = max(t - 27, 0), max(t - 90, 0)
         row[12] = views_cum[viewed[t + 1]] - views_cum[viewed[month]]
         seen = views_cum[viewed[t + 1]] - views_cum[viewed[quarter]]
         if seen > 0:
-            row[13] = (sales_cum[now] - sales_cum[sold[quarter]]) / seen
+            row[13] = (sales_cum[now] - units[quarter]) / seen
         # supply
         row[14] = (orderable[t + 1] - orderable[month]) / min(28, t + 1)
         k = offered[t + 1] - 1
@@ -201,6 +208,7 @@ def fill_features(
             _fill_pattern(sales_day, sales_cum, sales_square_cum, s_lo, sold[max(t - 90, 0)], sold[max(t - 363, 0)], now, t, row[24:])
         else:
             row[24], row[25] = 0.0, 0.0
+        _fill_season(units, orderable, inverse, t, row[4], row[11], row[31:])
 
 
 @njit(cache=True, nogil=True)
@@ -228,3 +236,35 @@ def _fill_pattern(
         row[5] = mean
         if now - year > 1:
             row[6] = (squares[now] - squares[year]) / (now - year) / (mean * mean) - 1.0
+
+
+@njit(cache=True, nogil=True)
+def _fill_season(
+    units: npt.NDArray[np.float64],
+    orderable: npt.NDArray[np.int64],
+    inverse: npt.NDArray[np.float64],
+    origin: int,
+    rate_quarter: float,
+    rate_last_year: float,
+    row: npt.NDArray[np.float32],
+) -> None:
+    """Fill months and season of a cell, given its rates of the last quarter and of last year's window.
+
+    `units` and `orderable` are counts of the days before a day, `inverse` is that of :func:`fill_features`.
+    """
+    end = max(origin + 1 - MONTH_DAYS, 0)
+    units_to_end, days_to_end = units[end], orderable[end]
+    for j in range(MONTHS):
+        end = max(end - MONTH_DAYS, 0)
+        units_to_start, days_to_start = units[end], orderable[end]
+        row[j] = (units_to_end - units_to_start) * inverse[days_to_end - days_to_start]
+        units_to_end, days_to_end = units_to_start, days_to_start
+    end = origin + 1 - YEAR_DAYS
+    if end < MONTH_DAYS:  # too little is known of the year before
+        return
+    start = max(end - QUARTER_DAYS, 0)
+    before = (units[end] - units[start]) * inverse[orderable[end] - orderable[start]]
+    row[6] = before
+    if before > 0:
+        row[7] = rate_last_year / before
+        row[8] = rate_quarter * row[7]

@@ -27,8 +27,8 @@ STEPS = (1, 3, 5, 15, 17, 51)
 #: First bytes of every PNG.
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-#: Fonts of a drawing. It is measured in the first, which the converter has; the next two are as wide. The page defines the fourth for machines
-#: with none of them: their usual font, a fifth wider, made as wide as the others.
+#: Fonts of a drawing. It is measured in the first, which the converter has; the next two are as wide. The fourth is made by the page, for
+#: machines that have none of them: their usual font, a fifth wider, drawn as wide as the others.
 FONTS = "Liberation Sans, Arial, Helvetica, Narrowed DejaVu Sans, sans-serif"
 
 _ID = re.compile(r'id="([^"]+)"')

@@ -103,4 +103,14 @@ def features(shop: Shop, sku: str, origin: int, first: int, last: int) -> dict[s
         out[f"units_per_sale_day_{n}"] = _ratio(sum(sizes), len(sizes))
     mean = out["units_per_sale_day_364"]
     out["sale_size_cv2_364"] = sum((size - mean) ** 2 for size in sizes) / len(sizes) / mean**2 if len(sizes) > 1 else NAN
+
+    for start in range(28, 196, 28):
+        month = range(origin - start - 27, origin - start + 1)
+        out[f"rate_{start + 1}_{start + 28}"] = _ratio(units(month), exposed(month))
+    same_day = origin - YEAR_DAYS
+    quarter = range(same_day - 90, same_day + 1)
+    before = _ratio(units(quarter), exposed(quarter)) if same_day + 1 >= 28 else NAN
+    out["rate_91_last_year"] = before
+    out["season_last_year"] = out["rate_last_year"] / before if before > 0 else NAN
+    out["seasonal_rate"] = out["season_last_year"] * out["rate_91"]
     return {name: math.nan if value is None else float(value) for name, value in out.items()}

@@ -39,9 +39,9 @@ def column(h: ShopHistory, cells: Cells, name: str) -> npt.NDArray[np.float32]:
     return matrix(h, cells)[:, FEATURES.index(name)]
 
 
-def test_names_are_the_31_features_in_families() -> None:
+def test_names_are_the_40_features_in_families() -> None:
     """Prevents columns that shift against their names."""
-    assert len(FEATURES) == len(set(FEATURES)) == 31
+    assert len(FEATURES) == len(set(FEATURES)) == 40
     assert tuple(name for family in FAMILIES.values() for name in family) == FEATURES
     assert set(CATEGORICAL) <= set(FEATURES)
 
@@ -65,7 +65,7 @@ def test_last_year_and_long_windows_equal_the_definitions() -> None:
     """Prevents a wrong year in the features that look back furthest; they need a shop of more than a year."""
     h = history(random_shop(11, n_sku=3, n_days=500))
     g = np.random.default_rng(0)
-    n = 150
+    n = 250
     first = g.integers(1, 200, n)
     cells = (g.integers(0, 3, n), g.integers(300, 500, n), first, np.minimum(366, first + g.integers(0, 300, n)))
     found, shop = matrix(h, cells), Shop(h)
@@ -73,8 +73,9 @@ def test_last_year_and_long_windows_equal_the_definitions() -> None:
         [list(features(shop, h.skus[s], *rest).values()) for s, *rest in zip(*(part.tolist() for part in cells), strict=True)]
     )
     np.testing.assert_allclose(found, wanted, rtol=FLOAT32_RTOL, atol=1e-7)
-    known = ~np.isnan(found[:, FEATURES.index("rate_last_year")])
-    assert 20 < known.sum() < n
+    for name in ("rate_last_year", "rate_91_last_year", "season_last_year", "seasonal_rate"):
+        known = ~np.isnan(found[:, FEATURES.index(name)])
+        assert 20 < known.sum() < n, name
 
 
 @settings(max_examples=25)

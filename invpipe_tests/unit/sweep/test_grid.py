@@ -19,7 +19,7 @@ from invpipe_tests.unit.sweep.worlds import DECISIONS, PARAMS, Counted, Counter,
 SPACE = {"leftover_value_frac": [0.2, 0.9], "capital_limit": [150.0, 600.0]}
 SEEDS = (0, 3)
 
-#: Reads a mapped file of 80 MB, then fills as much memory, and prints what is seen: before, after reading, the inner and the outer peak, MB.
+#: Reads a mapped file of 80 MB, then fills as much memory; prints what is seen: before, after reading, inner and outer peak, MB.
 WATCHED = """
 import json, sys
 import numpy as np
@@ -193,7 +193,7 @@ def test_identity_sees_every_value() -> None:
 
 
 def test_private_memory_sees_what_is_allocated(tmp_path: Path) -> None:
-    """Prevents a peak that stays at its first sample, or that counts mapped files; in a process of its own, which has nothing to give back."""
+    """Prevents a peak that stays at its first sample or counts mapped files; seen in a process that has nothing to give back."""
     mapped = tmp_path / "mapped"
     mapped.write_bytes(bytes(80_000_000))
     run = subprocess.run([sys.executable, "-c", WATCHED, str(mapped)], capture_output=True, text=True, check=True)
