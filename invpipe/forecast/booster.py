@@ -10,6 +10,7 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
+from invpipe.errors import ForecastError
 from invpipe.features import CATEGORICAL
 from invpipe.forecast.params import ForecastParams
 
@@ -96,6 +97,31 @@ def save_booster(booster: lgb.Booster, path: Path) -> None:
         booster.save_model(str(path))
     except lgb.basic.LightGBMError as error:
         raise OSError(str(error)) from error
+
+
+def open_booster(path: Path, names: tuple[str, ...]) -> lgb.Booster:
+    """Read a booster written by :func:`save_booster`; of the inputs in `names` it may know fewer, in its own order.
+
+    Raises
+    ------
+    ForecastError
+        Where it was trained on an input that is not among them.
+    """
+    booster = lgb.Booster(model_file=str(path))
+    unknown = [name for name in booster.feature_name() if name not in names]
+    if unknown:
+        msg = (
+            f"{len(unknown)} of {booster.num_feature()} inputs of the booster {path.name} are unknown to this version of invpipe, "
+            f"first {unknown[0]!r}; fit the forecaster again"
+        )
+        raise ForecastError(msg)
+    return booster
+
+
+def inputs_of(booster: lgb.Booster, matrix: Matrix, names: tuple[str, ...]) -> Matrix:
+    """Return the columns a booster was trained on, in its order, of a matrix with columns `names`: older models have fewer inputs."""
+    wanted = booster.feature_name()
+    return matrix if wanted == list(names) else matrix[:, [names.index(name) for name in wanted]]
 
 
 def gain_by_feature(booster: lgb.Booster) -> dict[str, float]:

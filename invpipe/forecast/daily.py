@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast.booster import save_booster, train_booster, training_set
+from invpipe.forecast.booster import inputs_of, open_booster, save_booster, train_booster, training_set
 from invpipe.forecast.params import ForecastParams
 from invpipe.grid import sample_cells
 
@@ -31,6 +31,10 @@ FEATURE_FRAC = 0.8
 
 IndexArray = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
+
+
+def _names(*, with_sku: bool) -> tuple[str, ...]:
+    return (*FEATURES, "days_ahead", "sku") if with_sku else (*FEATURES, "days_ahead")
 
 
 def _inputs(store: FeatureStore, sku: IndexArray, origin: IndexArray, ahead: IndexArray, *, with_sku: bool) -> Matrix:
@@ -62,8 +66,7 @@ class DailyModel:
         longest = np.minimum(params.daily_horizon_days, cells.day - params.min_history_days)
         ahead = rng.integers(1, longest, endpoint=True)
         matrix = _inputs(store, cells.sku, cells.day - ahead, ahead, with_sku=params.sku_as_category)
-        names = (*FEATURES, "days_ahead", "sku") if params.sku_as_category else (*FEATURES, "days_ahead")
-        data = training_set(matrix, names, cells.units, weight=cells.weight)
+        data = training_set(matrix, _names(with_sku=params.sku_as_category), cells.units, weight=cells.weight)
         taus = tuple(sorted(params.daily_taus))
         objectives = ({"objective": "quantile", "alpha": tau, "feature_fraction": FEATURE_FRAC} for tau in taus)
         pace = params.model_copy(update={"rounds": params.daily_rounds, "learning_rate": params.daily_learning_rate})
@@ -77,7 +80,7 @@ class DailyModel:
     def predict(self, store: FeatureStore, sku: IndexArray, ahead: IndexArray) -> npt.NDArray[np.float64]:
         """Return quantiles of the units on day `ahead` after the store's last day, shape (n, n_tau), whole, rising along each row, >= 0."""
         origin = np.full(len(sku), store.history.n_days - 1)
-        matrix = _inputs(store, sku, origin, ahead, with_sku=self.with_sku)
+        matrix = inputs_of(self.boosters[0], _inputs(store, sku, origin, ahead, with_sku=self.with_sku), _names(with_sku=self.with_sku))
         raw = np.column_stack([booster.predict(matrix, num_threads=1) for booster in self.boosters])
         return np.asarray(np.rint(np.sort(np.maximum(raw, 0.0), axis=1)))
 
@@ -94,4 +97,4 @@ class DailyModel:
             msg = f"no daily booster in {directory.name}; fit the forecaster with daily_taus"
             raise ForecastError(msg)
         taus = tuple(sorted(files))
-        return cls(taus, tuple(lgb.Booster(model_file=str(files[tau])) for tau in taus))
+        return cls(taus, tuple(open_booster(files[tau], _names(with_sku=True)) for tau in taus))

@@ -21,9 +21,10 @@ import polars as pl
 
 from invpipe.errors import ForecastError
 from invpipe.features import FAMILIES, FEATURES
+from invpipe.forecast.booster import inputs_of
 from invpipe.forecast.forecaster import DemandForecaster
 from invpipe.forecast.law import WindowDemand
-from invpipe.forecast.window import CountModel, window_inputs
+from invpipe.forecast.window import INPUTS, CountModel, window_inputs
 from invpipe.history import ShopHistory
 
 FloatArray = npt.NDArray[np.float64]
@@ -97,6 +98,7 @@ def contributions(forecaster: DemandForecaster, window: tuple[int, int], rows: I
     store, model = forecaster.store, forecaster.window
     matrix = window_inputs(store, rows, np.full(len(rows), store.history.n_days - 1), first, last)
     never = np.isnan(matrix[:, FEATURES.index("days_since_sale")])
+    matrix = inputs_of(model.sold.boosters[0], matrix, INPUTS)
     parts = np.zeros((len(rows), matrix.shape[1] + 1))
     for count_model, chosen in ((model.sold, ~never), (model.unsold or model.sold, never)):
         if chosen.any():

@@ -18,6 +18,9 @@ log r is lowered by what makes those likeliest, after the total is put right (th
 seven to twelve weeks of FreshRetailNet the 80 % interval covered .72 of the windows of 7 days and .67 of those of 14, with it .81 and .76;
 where months or years are known it moves next to nothing.
 
+Where the history has a year before the window, the sum of all SKUs' means is held against what last year says
+(:mod:`invpipe.forecast.season`).
+
 SKUs that were never sold before the origin have models of their own: their few sales follow another law than those of slow movers.
 
 Days on which a SKU sold out or was out of stock count with the demand that was lost (:mod:`invpipe.forecast.censoring`). The source
@@ -44,7 +47,7 @@ import numpy.typing as npt
 
 from invpipe.errors import ForecastError
 from invpipe.features import FEATURES, FeatureStore
-from invpipe.forecast.booster import gain_by_feature, save_booster, train_booster, training_set
+from invpipe.forecast.booster import gain_by_feature, inputs_of, open_booster, save_booster, train_booster, training_set
 from invpipe.forecast.censoring import training_labels
 from invpipe.forecast.dispersion import (
     LOG_SIZE_BOUNDS,
@@ -57,6 +60,8 @@ from invpipe.forecast.dispersion import (
     train_spread,
 )
 from invpipe.forecast.params import ForecastParams
+from invpipe.forecast.season import season_step
+from invpipe.grid import window_labels
 
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
@@ -64,6 +69,7 @@ Matrix = npt.NDArray[np.float32]
 
 #: Inputs of the booster: the features, then what the question is.
 INPUTS = (*FEATURES, "window_days")
+SPREAD_INPUTS = (*INPUTS, "log_mean")
 
 #: Folds of SKUs, one booster each.
 SKU_FOLDS = 3
@@ -156,7 +162,7 @@ class CountModel:
         dispersion = Curves.fit(mean, honest.whole_units, honest.days, fit_size)
         log_size = dispersion.at_cells(mean, honest.days)
         inputs, held = spread_inputs(honest.matrix, mean), honest.sku % SKU_FOLDS == 0
-        spread = train_spread(inputs, (*INPUTS, "log_mean"), (mean, honest.whole_units, log_size), held, params)
+        spread = train_spread(inputs, SPREAD_INPUTS, (mean, honest.whole_units, log_size), held, params)
         model = cls(tuple(boosters), base, level, dispersion, spread, 0.0)
         return replace(model, unseen_days=_unseen_days(model, cells, objective, params))
 
@@ -168,7 +174,8 @@ class CountModel:
 
     def log_size(self, matrix: Matrix, mean: FloatArray, days: IndexArray) -> FloatArray:
         """Return log r of cells with windows of their own lengths, shape (n,)."""
-        moved = np.asarray(self.spread.predict(spread_inputs(matrix, mean), raw_score=True, num_threads=1), dtype=np.float64)
+        inputs = inputs_of(self.spread, spread_inputs(matrix, mean), SPREAD_INPUTS)
+        moved = np.asarray(self.spread.predict(inputs, raw_score=True, num_threads=1), dtype=np.float64)
         return np.asarray(np.clip(self.dispersion.at_cells(mean, days) + moved + self.unseen_days, *LOG_SIZE_BOUNDS))
 
     def save(self, directory: Path, name: str) -> None:
@@ -184,11 +191,11 @@ class CountModel:
     def open(cls, directory: Path, name: str) -> CountModel:
         """Read a model written by :meth:`save`."""
         rest = json.loads((directory / f"window_{name}.json").read_text())
-        parts = (*range(SKU_FOLDS), "spread")
-        *boosters, spread = (lgb.Booster(model_file=str(directory / f"window_{name}_{part}.txt")) for part in parts)
+        boosters = tuple(open_booster(directory / f"window_{name}_{fold}.txt", INPUTS) for fold in range(SKU_FOLDS))
+        spread = open_booster(directory / f"window_{name}_spread.txt", SPREAD_INPUTS)
         level, dispersion = (Curves.of_document(rest[curve]) for curve in ("level", "dispersion"))
         unseen_days = rest.get("unseen_days", 0.0)  # models saved before it was known have none
-        return cls(tuple(boosters), rest["log_base_rate"], level, dispersion, spread, unseen_days)
+        return cls(boosters, rest["log_base_rate"], level, dispersion, spread, unseen_days)
 
 
 def _unseen_days(model: CountModel, cells: _Cells, objective: dict[str, object], params: ForecastParams) -> float:
@@ -214,10 +221,20 @@ def _unseen_days(model: CountModel, cells: _Cells, objective: dict[str, object],
 
 @dataclass(frozen=True)
 class WindowModel:
-    """One count model for SKUs sold before, one for those never sold; without enough of the latter the first serves both."""
+    """One count model for SKUs sold before, one for those never sold; without enough of the latter the first serves both.
+
+    Parameters
+    ----------
+    sold, unsold
+        Count models.
+    wanted_per_sold
+        Units the models' labels say were wanted per unit sold, which is what last year's total is known in; None in models saved before
+        it was kept: their total is left as it is.
+    """
 
     sold: CountModel
     unsold: CountModel | None
+    wanted_per_sold: float | None
 
     @classmethod
     def fit(cls, store: FeatureStore, params: ForecastParams) -> WindowModel:
@@ -236,7 +253,10 @@ class WindowModel:
             msg = f"no units sold in {len(cells.units)} training windows up to {last}; the forecaster needs at least one sale"
             raise ForecastError(msg)
         enough = len(unsold.units) >= MIN_CLASS_CELLS and unsold.units.sum() > 0
-        return cls(CountModel.fit(sold, params), CountModel.fit(unsold, params) if enough else None)
+        wanted = (cells.units * cells.days / cells.exposure).sum()
+        ones = np.ones(len(cells.sku), dtype=np.int64)
+        sold_units = window_labels(store.history.arrays, cells.sku, cells.origin, ones, cells.days).units.sum()
+        return cls(CountModel.fit(sold, params), CountModel.fit(unsold, params) if enough else None, float(wanted / sold_units))
 
     def predict(self, store: FeatureStore, windows: tuple[tuple[int, int], ...], threads: int = 1) -> tuple[FloatArray, FloatArray]:
         """Return mean units and size r per (SKU, window after the store's last day), shape (n_sku, n_window) each."""
@@ -253,6 +273,8 @@ class WindowModel:
             for model, rows in ((self.sold, ~never), (self.unsold or self.sold, never)):
                 if rows.any():
                     mean[rows, j], size[rows, j] = model.predict(matrix[rows], last - first + 1)
+            if self.wanted_per_sold is not None:
+                mean[:, j] *= season_step(store.history.arrays, first, last, float(mean[:, j].sum()) / self.wanted_per_sold)
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(one, range(len(windows))))
@@ -265,6 +287,7 @@ class WindowModel:
 
     def save(self, directory: Path) -> None:
         """Write the models into a directory."""
+        (directory / "window.json").write_text(json.dumps({"wanted_per_sold": self.wanted_per_sold}))
         self.sold.save(directory, "sold")
         if self.unsold is not None:
             self.unsold.save(directory, "unsold")
@@ -273,7 +296,9 @@ class WindowModel:
     def open(cls, directory: Path) -> WindowModel:
         """Read a model written by :meth:`save`."""
         unsold = CountModel.open(directory, "unsold") if (directory / "window_unsold.json").is_file() else None
-        return cls(CountModel.open(directory, "sold"), unsold)
+        shop = directory / "window.json"
+        wanted_per_sold = json.loads(shop.read_text())["wanted_per_sold"] if shop.is_file() else None
+        return cls(CountModel.open(directory, "sold"), unsold, wanted_per_sold)
 
 
 def _never_sold(matrix: Matrix) -> npt.NDArray[np.bool_]:
@@ -281,7 +306,8 @@ def _never_sold(matrix: Matrix) -> npt.NDArray[np.bool_]:
 
 
 def _rate(boosters: tuple[lgb.Booster, ...], base: float, matrix: Matrix) -> FloatArray:
-    raw = np.array([booster.predict(matrix, raw_score=True, num_threads=1) for booster in boosters], dtype=np.float64)
+    inputs = inputs_of(boosters[0], matrix, INPUTS)
+    raw = np.array([booster.predict(inputs, raw_score=True, num_threads=1) for booster in boosters], dtype=np.float64)
     return np.asarray(np.maximum(np.exp(raw + base).mean(axis=0), MIN_RATE))
 
 

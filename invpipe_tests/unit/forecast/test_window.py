@@ -126,10 +126,10 @@ def test_origins_move_closer_where_a_history_is_short() -> None:
 
 
 def shop_of_genres(sd: float) -> tuple[ShopHistory, npt.NDArray[np.float64]]:
-    """Return 12 weeks of 1,000 SKUs, each week of their 12 genres times a factor of its own, and the units of 40 draws of the next week."""
-    g, n, days, draws, first = np.random.default_rng(6), 1000, 84, 40, date(2024, 1, 1)
-    genre, rate = np.arange(n) % 12, g.gamma(2.0, 1.0, n)[:, None]
-    factor = np.exp(sd * g.standard_normal((12, days // 7 + draws)) - sd**2 / 2)[genre]
+    """Return 12 weeks of 2,000 SKUs, each week of their 40 genres times a factor of its own, and the units of 40 draws of the next week."""
+    g, n, days, draws, first = np.random.default_rng(6), 2000, 84, 40, date(2024, 1, 1)
+    genre, rate = np.arange(n) % 40, g.gamma(2.0, 1.0, n)[:, None]
+    factor = np.exp(sd * g.standard_normal((40, days // 7 + draws)) - sd**2 / 2)[genre]
     units = g.poisson(rate * np.repeat(factor[:, : days // 7], 7, axis=1))
     sku, day = np.nonzero(units)
     names = np.array([f"s{i:04d}" for i in range(n)])
