@@ -29,10 +29,12 @@ def training_set(
     Parameters
     ----------
     matrix
-        Shape (n, len(names)).
+        Shape (n, len(names)). Inputs that are missing in every cell become 0, in place: LightGBM leaves out what is constant, but drags
+        along what is missing, and five such inputs of 41 made its training take 1.6 times as long.
     label, weight, init_score
         Shape (n,).
     """
+    matrix[:, np.isnan(matrix).all(axis=0)] = 0.0
     categorical = [names.index(name) for name in (*CATEGORICAL, "sku") if name in names]
     fixed = {"verbosity": -1, "feature_pre_filter": False}  # the filter depends on the least cells per leaf, which is the booster's
     return lgb.Dataset(

@@ -11,7 +11,7 @@ import pytest
 from invpipe.errors import ForecastError
 from invpipe.forecast import DemandForecaster, ForecastParams
 from invpipe.forecast import window as window_module
-from invpipe.forecast.booster import inputs_of, open_booster, save_booster, train_booster, training_set
+from invpipe.forecast.booster import gain_by_feature, inputs_of, open_booster, save_booster, train_booster, training_set
 from invpipe.history import ShopHistory
 
 WINDOWS = ((1, 7), (1, 28))
@@ -33,6 +33,19 @@ def test_booster_finds_its_inputs_by_name(quick: ForecastParams, tmp_path: Path)
     wide = np.column_stack([matrix[:, 1], np.full(len(matrix), np.nan), matrix[:, 0]]).astype(np.float32)
     assert opened.predict(inputs_of(opened, wide, names)).tobytes() == booster.predict(matrix).tobytes()
     assert inputs_of(booster, matrix, ("b", "a")) is matrix
+
+
+def test_input_without_a_value_is_never_split_on(quick: ForecastParams) -> None:
+    """Prevents a model trained in a shop's first year from answering otherwise once last year is known."""
+    matrix = np.random.default_rng(0).random((600, 2)).astype(np.float32)
+    matrix[:, 1] = np.nan
+    data = training_set(matrix, ("a", "unknown"), matrix[:, 0].astype(np.float64))
+    booster = train_booster({"objective": "l2"}, data, quick)
+    later = np.random.default_rng(1).normal(0.0, 9.0, (50, 2)).astype(np.float32)
+    blank = later.copy()
+    blank[:, 1] = np.nan
+    assert booster.predict(later).tobytes() == booster.predict(blank).tobytes()
+    assert gain_by_feature(booster) == {"a": 1.0, "unknown": 0.0}
 
 
 def test_booster_on_an_input_that_is_no_more_is_refused(quick: ForecastParams, tmp_path: Path) -> None:
