@@ -28,7 +28,7 @@ from invpipe.forecast.params import ForecastParams, quantile_column
 from invpipe.forecast.window import WindowModel
 from invpipe.history import ShopHistory
 
-#: Cells predicted at once by a thread, to bound memory: about 60 MB of features.
+#: Cells predicted at once by a thread, to bound memory: about 80 MB of features.
 CHUNK_CELLS = 500_000
 
 

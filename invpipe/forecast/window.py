@@ -312,7 +312,7 @@ def _rate(boosters: tuple[lgb.Booster, ...], base: float, matrix: Matrix) -> Flo
 
 
 def window_inputs(store: FeatureStore, sku: IndexArray, origin: IndexArray, first: IndexArray, last: IndexArray) -> npt.NDArray[np.float32]:
-    """Return the booster's inputs, shape (n, 32): the features and the length of the window."""
+    """Return the booster's inputs, shape (n, 41): the features and the length of the window."""
     return np.column_stack([store.matrix(sku, origin, first, last), (last - first + 1).astype(np.float32)])
 
 
