@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,14 @@ STUBBORN = "sleep 600 &"
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "ENDING", ((signal.SIGINT, 0.3), (signal.SIGKILL, 10.0)))
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """A suite under `nohup` ignores SIGHUP, as `invpipe ui` then does; the test of it would wait ten minutes for its program."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def group_in(lock: Path) -> int:
