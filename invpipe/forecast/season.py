@@ -11,7 +11,8 @@ is the seasonal total with the growth since. All means of the window are multipl
 add up to: the two totals are averaged, on the scale of logarithms, the seasonal one with more weight in long windows, in which the noise
 of last year's days averages out. The step is bounded, and there is none until four weeks have a day of the year before.
 
-Measured on Online Retail (two years), ten origins: the total of 60 days errs by .11 instead of .14 in logarithms.
+Measured on Online Retail (two years), ten origins, all window lengths in one model: the logarithm of the total of 28 days errs by .09
+instead of .14 (root of the mean square), that of 60 days by .09 instead of .16, and the pinball loss at .5 falls by 3 %.
 
 Source: seasonal naive forecast, Hyndman & Athanasopoulos (2021), *Forecasting: Principles and Practice*; equal weights of two forecasts,
 Clemen (1989), International Journal of Forecasting 5(4).
