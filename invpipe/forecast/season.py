@@ -22,10 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from invpipe.features.kernel import YEAR_DAYS
 from invpipe.history import HistoryArrays
-
-#: The year before: 52 whole weeks, so that weekdays match.
-YEAR_DAYS = 364
 
 #: At most so many days tell the growth since last year, and at least so many have to.
 GROWTH_DAYS = 182

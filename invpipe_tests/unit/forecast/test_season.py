@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from invpipe.features.kernel import YEAR_DAYS
 from invpipe.forecast import DemandForecaster, ForecastParams
-from invpipe.forecast.season import GROWTH_DAYS, MIN_GROWTH_DAYS, YEAR_DAYS, season_step, seasonal_total
+from invpipe.forecast.season import GROWTH_DAYS, MIN_GROWTH_DAYS, season_step, seasonal_total
 from invpipe.history import ShopHistory
 
 FIRST = date(2023, 1, 2)
