@@ -19,6 +19,26 @@ from invpipe.sources.tables import ShopTables
 FEW_ROUNDS = {"rounds": 15, "learning_rate": 0.2, "daily_rounds": 15, "daily_learning_rate": 0.2}
 QUICK = ForecastParams(threads=1, window_days=(7, 28), origins=6, max_zero_cells=3000, daily_horizon_days=28, **FEW_ROUNDS)
 WINDOW_DAYS = 28
+FIRST = date(2023, 1, 2)
+
+
+def open_shop(units: npt.NDArray[np.int64], genres: npt.NDArray[np.int64] | None = None) -> ShopHistory:
+    """Return a shop that sold so many units from FIRST on, shape (n_sku, n_days), and was open every day.
+
+    `genres` are the SKUs' genres as numbers, shape (n_sku,); without them they have none.
+    """
+    names, last = np.array([f"s{i:04d}" for i in range(len(units))]), FIRST + timedelta(days=units.shape[1] - 1)
+    sku, day = np.nonzero(units)
+    genre = [None] * len(units) if genres is None else [f"g{k}" for k in genres]
+    items = pl.DataFrame({"sku": names, "genre": genre}, schema_overrides={"genre": pl.String}).with_columns(
+        *(pl.lit(None, pl.String).alias(name) for name in ("title", "brand", "format")),
+        release_date=pl.lit(None, pl.Date),
+        list_price=pl.lit(1.0),
+    )
+    days = pl.date_range(FIRST, last, eager=True).gather(day)
+    sales = pl.DataFrame({"sku": names[sku], "day": days, "sales_units": units[sku, day].astype(np.int32), "revenue": np.zeros(len(sku))})
+    spans = pl.DataFrame({"sku": names}).with_columns(from_day=pl.lit(FIRST), to_day=pl.lit(last))
+    return ShopHistory.from_frames(items=items, sales_daily=sales, orderable_daily=spans)
 
 
 @pytest.fixture(scope="session")

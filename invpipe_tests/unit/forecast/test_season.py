@@ -12,23 +12,9 @@ from invpipe.features.kernel import YEAR_DAYS
 from invpipe.forecast import DemandForecaster, ForecastParams
 from invpipe.forecast.season import GROWTH_DAYS, MIN_GROWTH_DAYS, season_step, seasonal_total
 from invpipe.history import ShopHistory
+from invpipe_tests.unit.forecast.conftest import FIRST, open_shop
 
-FIRST = date(2023, 1, 2)
 WINDOW = [(1, 28)]
-
-
-def shop(units: np.ndarray) -> ShopHistory:
-    """Return a shop that sold so many units, shape (n_sku, n_days), and was open every day."""
-    names, last = [f"s{i:03d}" for i in range(len(units))], FIRST + timedelta(days=units.shape[1] - 1)
-    sku, day = np.nonzero(units)
-    calendar = pl.date_range(FIRST, last, eager=True)
-    null = pl.lit(None, pl.String)
-    items = pl.DataFrame({"sku": names}).with_columns(
-        title=null, brand=null, genre=null, format=null, release_date=pl.lit(None, pl.Date), list_price=pl.lit(1.0)
-    )
-    sales = pl.DataFrame({"sku": np.array(names)[sku], "day": calendar.gather(day), "sales_units": units[sku, day].astype(np.int32)})
-    spans = pl.DataFrame({"sku": names}).with_columns(from_day=pl.lit(FIRST), to_day=pl.lit(last))
-    return ShopHistory.from_frames(items=items, sales_daily=sales.with_columns(revenue=pl.lit(0.0)), orderable_daily=spans)
 
 
 def seasonal_shop(n_sku: int = 400, n_days: int = 600) -> tuple[ShopHistory, date, float]:
@@ -37,7 +23,7 @@ def seasonal_shop(n_sku: int = 400, n_days: int = 600) -> tuple[ShopHistory, dat
     cutoff = n_days - 29
     season = 1.0 + 0.4 * ((np.arange(n_days) - cutoff - 1) % YEAR_DAYS < 28)
     units = g.poisson(g.gamma(1.0, 0.15, n_sku)[:, None] * season)
-    return shop(units), FIRST + timedelta(days=cutoff), float(units[:, cutoff + 1 :].sum())
+    return open_shop(units), FIRST + timedelta(days=cutoff), float(units[:, cutoff + 1 :].sum())
 
 
 @pytest.mark.parametrize(("n_days", "growth_days"), [(YEAR_DAYS + MIN_GROWTH_DAYS, MIN_GROWTH_DAYS), (700, GROWTH_DAYS)])
@@ -49,23 +35,23 @@ def test_total_is_last_years_times_the_growth_since(n_days: int, growth_days: in
     before = by_day[t - growth_days + 1 - YEAR_DAYS : t + 1 - YEAR_DAYS].sum()
     for first, last in ((1, 1), (1, 7), (15, 28)):
         wanted = by_day[t + first - YEAR_DAYS : t + last - YEAR_DAYS + 1].sum() * now / before
-        assert seasonal_total(shop(units).arrays, first, last) == pytest.approx(wanted)
+        assert seasonal_total(open_shop(units).arrays, first, last) == pytest.approx(wanted)
 
 
 def test_no_season_where_too_little_is_known() -> None:
     """Prevents a total from a year that is not there, from days still to come, or from nothing sold."""
     units = np.ones((2, YEAR_DAYS + MIN_GROWTH_DAYS), dtype=np.int64)
-    assert seasonal_total(shop(units[:, 1:]).arrays, 1, 7) is None
-    assert seasonal_total(shop(units).arrays, 360, YEAR_DAYS) == 10
-    assert seasonal_total(shop(units).arrays, 360, YEAR_DAYS + 1) is None
+    assert seasonal_total(open_shop(units[:, 1:]).arrays, 1, 7) is None
+    assert seasonal_total(open_shop(units).arrays, 360, YEAR_DAYS) == 10
+    assert seasonal_total(open_shop(units).arrays, 360, YEAR_DAYS + 1) is None
     units[:, : MIN_GROWTH_DAYS + 60] = 0
-    assert seasonal_total(shop(units).arrays, 1, 7) is None
-    assert season_step(shop(units).arrays, 1, 7, 10.0) == 1.0
+    assert seasonal_total(open_shop(units).arrays, 1, 7) is None
+    assert season_step(open_shop(units).arrays, 1, 7, 10.0) == 1.0
 
 
 def test_step_weighs_the_season_by_the_window_and_is_bounded() -> None:
     """Prevents a step that ignores the window's length, and one strange year that doubles every order."""
-    arrays = shop(np.ones((2, YEAR_DAYS + 100), dtype=np.int64)).arrays
+    arrays = open_shop(np.ones((2, YEAR_DAYS + 100), dtype=np.int64)).arrays
     assert season_step(arrays, 1, 28, 50.0) == pytest.approx((56 / 50) ** 0.5)
     assert season_step(arrays, 1, 7, 12.0) == pytest.approx((14 / 12) ** 0.2)
     assert season_step(arrays, 1, 28, 1.0) == pytest.approx(1.5**0.5)

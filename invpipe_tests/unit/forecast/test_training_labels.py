@@ -14,10 +14,12 @@ from invpipe.history import ShopHistory
 from invpipe.sources.shop import SyntheticShopParams, synthetic_shop
 
 
-def labels_of(history: ShopHistory, censoring: Literal["completed", "orderable"]) -> TrainingLabels:
+def labels_of(history: ShopHistory, censoring: Literal["completed", "orderable"] | None = None) -> TrainingLabels:
+    """Return the labels of the last 28 days, without `censoring` those of the default parameters."""
     n = len(history.skus)
     origin, days = np.full(n, history.n_days - 29), np.full(n, 28)
-    return training_labels(history, np.arange(n), origin, days, ForecastParams(censoring=censoring))
+    params = ForecastParams(censoring=censoring) if censoring else ForecastParams()
+    return training_labels(history, np.arange(n), origin, days, params)
 
 
 def test_lost_demand_is_added_to_the_training_labels(history: ShopHistory) -> None:
@@ -32,6 +34,11 @@ def test_lost_demand_is_added_to_the_training_labels(history: ShopHistory) -> No
     assert (completed.exposure >= orderable.exposure).all()
     assert (completed.whole_units == np.rint(completed.whole_units)).all()
     assert completed.whole_units.sum() == pytest.approx(completed.units.sum(), rel=0.1)
+
+
+def test_lost_demand_counts_unless_asked_otherwise(history: ShopHistory) -> None:
+    """Prevents a forecaster that falls back to the source document's labels: those of the default parameters hold the lost demand."""
+    assert labels_of(history).units.sum() > 1.01 * labels_of(history, "orderable").units.sum()
 
 
 def test_a_shop_without_stock_outs_loses_nothing() -> None:

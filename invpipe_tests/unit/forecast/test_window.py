@@ -1,7 +1,7 @@
 """The window model on shops whose rates are known; its dispersion from the definition."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from invpipe.forecast.metrics import bracket, pinball_loss, randomised_coverage,
 from invpipe.forecast.window import WindowModel, training_origins
 from invpipe.history import ShopHistory
 from invpipe_tests.oracles import forecast as oracle
-from invpipe_tests.unit.forecast.conftest import WINDOW_DAYS, KnownShop
+from invpipe_tests.unit.forecast.conftest import WINDOW_DAYS, KnownShop, open_shop
 
 WINDOW = [(1, WINDOW_DAYS)]
 
@@ -127,21 +127,11 @@ def test_origins_move_closer_where_a_history_is_short() -> None:
 
 def shop_of_genres(sd: float) -> tuple[ShopHistory, npt.NDArray[np.float64]]:
     """Return 12 weeks of 2,000 SKUs, each week of their 40 genres times a factor of its own, and the units of 40 draws of the next week."""
-    g, n, days, draws, first = np.random.default_rng(6), 2000, 84, 40, date(2024, 1, 1)
+    g, n, days, draws = np.random.default_rng(6), 2000, 84, 40
     genre, rate = np.arange(n) % 40, g.gamma(2.0, 1.0, n)[:, None]
     factor = np.exp(sd * g.standard_normal((40, days // 7 + draws)) - sd**2 / 2)[genre]
     units = g.poisson(rate * np.repeat(factor[:, : days // 7], 7, axis=1))
-    sku, day = np.nonzero(units)
-    names = np.array([f"s{i:04d}" for i in range(n)])
-    items = pl.DataFrame({"sku": names, "genre": [f"g{k}" for k in genre]}).with_columns(
-        *(pl.lit(None, pl.String).alias(name) for name in ("title", "brand", "format")),
-        release_date=pl.lit(None, pl.Date),
-        list_price=pl.lit(1.0),
-    )
-    calendar = pl.date_range(first, first + timedelta(days=days - 1), eager=True)
-    sales = pl.DataFrame({"sku": names[sku], "day": calendar.gather(day), "sales_units": units[sku, day]}).with_columns(revenue=pl.lit(0.0))
-    spans = pl.DataFrame({"sku": names}).with_columns(from_day=pl.lit(first), to_day=pl.lit(calendar[-1]))
-    history = ShopHistory.from_frames(items=items, sales_daily=sales, orderable_daily=spans)
+    history = open_shop(units, genre)
     return history, g.poisson(7 * rate * factor[:, days // 7 :]).astype(np.float64)
 
 
@@ -167,3 +157,20 @@ def test_history_without_days_to_hold_out_moves_nothing(history: ShopHistory, qu
     """Prevents a crash, or a guess, where all training windows overlap: one origin tells nothing of days not seen."""
     young = history.until(history.first_day + timedelta(days=36))
     assert WindowModel.fit(FeatureStore.of(young), quick).sold.unseen_days == 0.0
+
+
+def test_skus_never_sold_have_a_law_of_their_own() -> None:
+    """Prevents cold SKUs that take the rates of those that sell: each day one in 100 begins to, at 1 a day or at .2 by its genre."""
+    g, n, days = np.random.default_rng(8), 4000, 112
+    genre, begins = np.arange(n) % 2, g.geometric(0.01, n)
+    rate = np.where(genre == 1, 1.0, 0.2)
+    units = g.poisson(rate[:, None] * (np.arange(days) >= begins[:, None]))
+    params = ForecastParams(rounds=60, window_days=(WINDOW_DAYS,), daily_taus=())
+    store = FeatureStore.of(open_shop(units, genre))
+    mean = WindowModel.fit(store, params).predict(store, ((1, WINDOW_DAYS),))[0][:, 0]
+    days_selling = (1 - 0.99 ** np.arange(1, WINDOW_DAYS + 1)).sum()  # expected of 28, by a SKU that does not sell yet
+    waiting, cold = begins >= days, units.sum(axis=1) == 0
+    for k, units_per_day in ((0, 0.2), (1, 1.0)):
+        of_genre = genre == k
+        selling = (cold & ~waiting & of_genre).sum() * WINDOW_DAYS + (waiting & of_genre).sum() * days_selling
+        assert mean[cold & of_genre].sum() == pytest.approx(units_per_day * selling, rel=0.2)
